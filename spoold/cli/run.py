@@ -1,0 +1,39 @@
+"""spoold run: the spooler, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "run",
+        help="the spooler, in the foreground",
+        description="Take what is in the outgoing queue to the transports. SIGTERM and SIGINT stop it: what is in flight"
+        " has [spooler] shutdown_grace to end, the rest is handed back. SIGHUP reads the configuration again.",
+        epilog="example: spoold --queue sqlite:///queue.db run --relay 'smtp://127.0.0.1:2525?tls=none'",
+    )
+    parser.add_argument(
+        "--relay",
+        metavar="URL",
+        help="hand everything to this server: smtp[s]://[user[:pass]@]host[:port][?tls=none|opportunistic|starttls|implicit]",
+    )
+    parser.add_argument("--drain", action="store_true", help="deliver all that is due now, then exit")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until stopped or drained."""
+    import uvloop  # noqa: PLC0415 - other commands start without these
+
+    from spoold import eventlog, settings  # noqa: PLC0415
+    from spoold.spooler.daemon import Daemon  # noqa: PLC0415
+
+    def load() -> settings.Settings:
+        return settings.load(args.config, args.queue, args.relay)
+
+    loaded = load()
+    eventlog.configure(loaded.log.format, loaded.log.level)
+    uvloop.run(Daemon(loaded, reload=load).run(drain=args.drain))
+    return 0

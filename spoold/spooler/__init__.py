@@ -1,0 +1,1 @@
+"""The spooler: takes what is in the outgoing queue to the transports."""

@@ -1,0 +1,1 @@
+"""The outgoing queue: what is stored, and every transaction on it."""
