@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -19,7 +20,7 @@ class Backoff:
 
         What the other side asked for wins over our own figure, within the ceiling.
         """
-        if asked is not None:
+        if asked is not None and math.isfinite(asked):
             return min(max(asked, 0.0), self.maximum)
         exponent = min(max(attempts - 1, 0), 64)  # beyond that every sensible factor has passed its ceiling
         plain = min(self.first * self.factor**exponent, self.maximum)

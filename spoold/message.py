@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import email.header
 import email.policy
+import inspect
 import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from email.errors import MessageError
 from email.message import Message as EmailMessage
 from email.utils import getaddresses
 from enum import IntEnum, IntFlag
@@ -95,6 +97,10 @@ class Submission:
         object.__setattr__(self, "utf8", needs_utf8(self.sender, (r.address for r in self.recipients)))
 
 
+_ENTRY_ID = re.compile(r"[0-9A-Fa-f]{32}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls, and what no UTF-8 can hold
+
+
 def new_entry_id() -> str:
     """A UUIDv7 (RFC 9562 5.7) as 32 lower-case hexadecimal digits."""
     milliseconds = time.time_ns() // 1_000_000
@@ -108,7 +114,7 @@ def new_entry_id() -> str:
 _ATEXT = r"[^\x00-\x20\x7f()<>\[\]:;@\\,\"]"
 _LOCAL = rf"(?:{_ATEXT}+|\"(?:[^\x00-\x1f\x7f\"\\]|\\[^\x00-\x1f\x7f])*\")"
 _LABEL = r"[^\W_](?:[\w-]*[^\W])?"
-_DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[^\x00-\x20\x7f\[\]\\]+\])"
+_DOMAIN = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[^\x00-\x20\x7f\[\]\\]+\])"
 _ADDRESS = re.compile(rf"({_LOCAL})@({_DOMAIN})")
 
 
@@ -142,8 +148,10 @@ def check_envelope(sender: str, recipients: Sequence[Addressee]) -> tuple[Addres
         raise NoRecipients("no recipients: name them, or give the message a To, Cc or Bcc field")
     if len(recipients) > MAX_RECIPIENTS:
         raise TooBig(f"{len(recipients)} recipients; one message has at most {MAX_RECIPIENTS}, submit it in parts")
-    unique = {(r.address_type, r.address): r for r in reversed(recipients)}
-    ordered = tuple(reversed(unique.values())) if len(unique) < len(recipients) else tuple(recipients)
+    unique: dict[tuple[str, str], Addressee] = {}
+    for recipient in recipients:
+        unique.setdefault((recipient.address_type, recipient.address), recipient)
+    ordered = tuple(unique.values())
     for recipient in ordered:
         if recipient.kind not in ("to", "cc", "bcc"):
             raise CorruptData(f"recipient kind {recipient.kind!r} is not one of to, cc, bcc")
@@ -156,11 +164,12 @@ def check_envelope(sender: str, recipients: Sequence[Addressee]) -> tuple[Addres
 
 # -- the header --------------------------------------------------------------------------------------------------------
 
-_HEADER_END = re.compile(rb"(?:\r\n|\r|\n)(?:\r\n|\r|\n)|\A(?:\r\n|\r|\n)")
+_HEADER_END = re.compile(rb"\A(?>\r\n|\r|\n)|(?>\r\n|\r|\n){2}")
 _BCC = re.compile(
-    rb"(?:\A|(?<=[\r\n]))(?:resent-)?bcc[ \t]*:[^\r\n]*(?:\r\n|\r|\n|\Z)(?:[ \t][^\r\n]*(?:\r\n|\r|\n|\Z))*", re.I
+    rb"(?:\A|(?<=[\r\n]))(?:resent-)?bcc[ \t]*:[^\r\n]*(?>\r\n|\r|\n|\Z)(?:[ \t][^\r\n]*(?>\r\n|\r|\n|\Z))*",
+    re.IGNORECASE,
 )
-_FOLD = re.compile(r"(?:\r\n|\r|\n)(?=[ \t])")
+_FOLD = re.compile(r"(?>\r\n|\r|\n)(?=[ \t])")
 
 
 def header_end(content: bytes) -> int | None:
@@ -168,16 +177,15 @@ def header_end(content: bytes) -> int | None:
     match = _HEADER_END.search(content)
     if match is None:
         return None
-    if match.start() == 0 and match.end() <= 2 and match[0] in (b"\n", b"\r", b"\r\n"):
+    if match.start() == 0:
         return 0
-    first = 2 if match[0].startswith(b"\r\n") else 1
-    return match.start() + first
+    return match.start() + (2 if match[0].startswith(b"\r\n") else 1)
 
 
 def fields(header: bytes, name: str) -> list[str]:
     """The unfolded bodies of all fields of that name, undecoded, 8-bit octets read as UTF-8 where they are that."""
-    pattern = rb"(?:\A|(?<=[\r\n]))" + re.escape(name.encode()) + rb"[ \t]*:([^\r\n]*(?:(?:\r\n|\r|\n)[ \t][^\r\n]*)*)"
-    return [_FOLD.sub("", _text(found)).strip() for found in re.findall(pattern, header, re.I)]
+    pattern = rb"(?:\A|(?<=[\r\n]))" + re.escape(name.encode()) + rb"[ \t]*:([^\r\n]*(?:(?>\r\n|\r|\n)[ \t][^\r\n]*)*)"
+    return [_FOLD.sub("", _text(found)).strip() for found in re.findall(pattern, header, re.IGNORECASE)]
 
 
 def _text(raw: bytes) -> str:
@@ -193,7 +201,7 @@ def decoded(value: str) -> str:
         return value
     try:
         return str(email.header.make_header(email.header.decode_header(value)))
-    except (LookupError, ValueError):  # an unknown charset, a broken encoding
+    except (LookupError, ValueError, MessageError):  # an unknown charset, a broken encoding
         return value
 
 
@@ -212,15 +220,27 @@ def subject_of(header: bytes) -> str:
     """The subject for lists: decoded, in one line, at most 998 characters, no lone surrogates."""
     found = fields(header, "Subject")
     text = decoded(found[0])[:998] if found else ""
-    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else " " if char.isspace() else "\ufffd" for char in text)
 
 
 def addresses(header: bytes, *names: str) -> Iterator[tuple[str, str]]:
     """(field name, address) of every mailbox in those fields. Display names and empty groups are passed over."""
     for name in names:
-        for _, address in getaddresses(fields(header, name)):
+        for _, address in _mailboxes(fields(header, name)):
             if address:
                 yield name, address
+
+
+def _mailboxes(bodies: list[str]) -> list[tuple[str, str]]:
+    """Leniently on every Python: newer ones would drop a whole field for a trailing comma. Each address is checked."""
+    if _LENIENT:
+        return getaddresses(bodies, strict=False)
+    return getaddresses(bodies)
+
+
+_LENIENT = "strict" in inspect.signature(getaddresses).parameters
 
 
 def without_bcc(header: bytes) -> bytes:
@@ -235,7 +255,7 @@ def _generate(message: EmailMessage) -> bytes:
     try:
         return message.as_bytes()
     except UnicodeEncodeError:  # an address with UTF-8: only SMTPUTF8 can carry it
-        return message.as_bytes(policy=message.policy.clone(utf8=True))
+        return message.as_bytes(policy=message.policy.clone(utf8=True))  # type: ignore[call-arg]  # a policy of email.policy
 
 
 def to_bytes(message: Any) -> bytes:
@@ -285,10 +305,13 @@ def prepare(
         named = [Addressee(address, name.lower()) for name, address in addresses(header, "To", "Cc", "Bcc")]
     else:
         named = [r if isinstance(r, Addressee) else Addressee(r) for r in recipients]
-    if key is not None and not key:
-        raise CorruptData("an idempotency key cannot be empty")
+    if entry_id is not None and not _ENTRY_ID.fullmatch(entry_id):
+        raise CorruptData(f"entry id {entry_id[:80]!r} is not 32 hexadecimal digits")
+    for value, what in ((key, "an idempotency key"), (sent_folder, "a sent folder's name")):
+        if value is not None and (not value or _CONTROL.search(value)):
+            raise CorruptData(f"{what} cannot be {value[:80]!r}: give text without control characters")
     return Submission(
-        entry_id=entry_id or new_entry_id(),
+        entry_id=entry_id.lower() if entry_id else new_entry_id(),
         sender=sender,
         recipients=check_envelope(sender, named),
         content=content,

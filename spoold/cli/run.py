@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from spoold.faults import NO_FAULTS, Faults
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
@@ -23,17 +25,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run until stopped or drained."""
-    import uvloop  # noqa: PLC0415 - other commands start without these
+def run(args: argparse.Namespace, faults: Faults = NO_FAULTS) -> int:
+    """Run until stopped or drained. `faults` is for tests that stop the daemon at a named point."""
+    import uvloop  # other commands start without these
 
-    from spoold import eventlog, settings  # noqa: PLC0415
-    from spoold.spooler.daemon import Daemon  # noqa: PLC0415
+    from spoold import eventlog, settings
+    from spoold.spooler.daemon import Daemon
 
     def load() -> settings.Settings:
         return settings.load(args.config, args.queue, args.relay)
 
     loaded = load()
+    loaded.require_transports()
     eventlog.configure(loaded.log.format, loaded.log.level)
-    uvloop.run(Daemon(loaded, reload=load).run(drain=args.drain))
+    uvloop.run(Daemon(loaded, reload=load, faults=faults).run(drain=args.drain))
     return 0

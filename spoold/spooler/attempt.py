@@ -28,8 +28,6 @@ from spoold.spooler.delivery import Delivery
 from spoold.spooler.ledger import Ledger
 from spoold.store.spooling import Claimed, Result
 
-GIVEN_BACK: Mapping[Recipient, Outcome] = {}
-
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -60,7 +58,9 @@ class Attempts:
 
     async def attempt(self, delivery: Delivery, transport: Transport) -> Ending:
         """Hand one delivery to its transport and record an outcome for every recipient, whatever happens."""
-        outcomes, otherwise, ending = GIVEN_BACK, None, Ending()
+        outcomes: Mapping[Recipient, Outcome] = {}
+        otherwise: Outcome | None = None
+        ending = Ending()
         scope = delivery.scope()
         try:
             if delivery.withdrawn:
@@ -90,7 +90,10 @@ class Attempts:
 
     def _bug(self, delivery: Delivery, error: Exception) -> Outcome:
         eventlog.provider_bug(
-            entry_id=delivery.entry_id, transport=delivery.choice.transport, destination=delivery.destination, error=error
+            entry_id=delivery.entry_id,
+            transport=delivery.choice.transport,
+            destination=delivery.destination,
+            error=error,
         )
         return Deferred(Reply.local("4.3.0", f"internal error of the transport: {type(error).__name__}"))
 
@@ -106,7 +109,10 @@ class Attempts:
         return results
 
     def _result(self, delivery: Delivery, claim: Claimed, outcome: Outcome | None, locked: bool) -> Result:
-        event, reply, due, counts, position = Event.GIVE_BACK, None, None, True, None
+        event, counts = Event.GIVE_BACK, True
+        reply: Reply | None = None
+        due: int | None = None
+        position: int | None = None
         match outcome:
             case None:
                 counts = False

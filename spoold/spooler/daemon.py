@@ -9,16 +9,15 @@ import signal
 import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from types import TracebackType
+from typing import Any
 
 import aiosqlite
 
 from spoold import eventlog, registry
-from spoold.backoff import Backoff
 from spoold.clock import Clock
-from spoold.errors import ConfigurationError, QueueDamaged
+from spoold.errors import ConfigurationError
 from spoold.faults import NO_FAULTS, Faults
-from spoold.lifecycle import Event, InDoubtPolicy, State
+from spoold.lifecycle import Event, State
 from spoold.provider import Transport
 from spoold.settings import Settings
 from spoold.spooler.attempt import Attempts
@@ -109,36 +108,35 @@ class Daemon:
     def _compose(self, writer: AsyncSession, transports: dict[str, Transport]) -> None:
         settings, clock = self._settings, self._clock
         retry = settings.retry
-        backoff = Backoff(retry.first, retry.factor, retry.max, retry.jitter)
-        policy = InDoubtPolicy(settings.queue.in_doubt)
+        backoff, policy = retry.backoff, settings.queue.in_doubt
         self._transports = transports
         self._limits: dict[str, int] = {}
         self._read_limits()
         self._ledger = Ledger(
             writer, policy, clock, settled=self._settled, changed=self._others_committed, faults=self._faults
         )
-        self._providers = Providers(transports, self._ledger, backoff, clock, resumed=lambda: self._lanes.reopen())
+        self._providers = Providers(transports, self._ledger, backoff, clock, resumed=self._reopen)
         self._lanes = Lanes(
             Attempts(self._ledger, backoff, retry.give_up_after, clock, self._faults),
             self._ledger,
-            transports,
-            self._limits,
-            settings.spooler.concurrency,
-            backoff,
-            clock,
+            transports=transports,
+            limits=self._limits,
+            concurrency=settings.spooler.concurrency,
+            backoff=backoff,
+            clock=clock,
             suspend=self._providers.suspend,
-            changed=lambda: self._feeder.wake(),
+            changed=self._wake_feeder,
         )
         self._feeder = Feeder(
             self._ledger,
             self._reader,
             self._chunk,
-            self._lanes,
-            Router(_routes(settings), transports),
-            self._providers.suspended,
-            clock,
-            READ_AHEAD * settings.spooler.concurrency,
-            retry.give_up_after,
+            lanes=self._lanes,
+            router=Router(_routes(settings), transports),
+            suspended=self._providers.suspended,
+            clock=clock,
+            capacity=READ_AHEAD * settings.spooler.concurrency,
+            give_up_after=retry.give_up_after,
         )
         self._intake = Intake(
             self._ledger,
@@ -160,11 +158,11 @@ class Daemon:
             self._where,
             self._ledger,
             self._reader,
-            policy,
             clock,
-            settings.spooler.lease,
-            retry.give_up_after,
-            retry.max,
+            policy=policy,
+            lease=settings.spooler.lease,
+            give_up_after=retry.give_up_after,
+            longest_backoff=retry.max,
             freed=self._freed,
             declared_dead=self._begin_again,
         )
@@ -290,6 +288,12 @@ class Daemon:
         self._feeder.knock()
         self._watcher.wake()
 
+    def _reopen(self) -> None:
+        self._lanes.reopen()
+
+    def _wake_feeder(self) -> None:
+        self._feeder.wake()
+
     def _freed(self) -> None:
         self._feeder.knock()
         self._intake.wake()
@@ -351,7 +355,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 def _log(settled: Settled, now: int) -> None:
     result, after = settled.result, settled.after
-    who = {
+    who: dict[str, Any] = {
         "entry_id": result.entry_id,
         "recipient": result.address,
         "transport": result.transport,
@@ -373,6 +377,5 @@ def _log(settled: Settled, now: int) -> None:
     elif result.event is Event.DOUBT:
         eventlog.in_doubt(**who, reply=result.reply, attempt=result.attempt, state=after.state)
     elif result.event in (Event.DEFERRED, Event.NOT_MINE):
-        eventlog.deferred(
-            **who, reply=result.reply, attempt=result.attempt, retry_in=((result.due or now) - now) / 1000
-        )
+        retry_in = ((result.due or now) - now) / 1000
+        eventlog.deferred(**who, reply=result.reply, attempt=result.attempt, retry_in=retry_in)

@@ -23,9 +23,7 @@ class Delivery:
         "_ledger", "_read", "_scope", "choice", "claims", "locked", "recipients", "token", "withdrawn",
     )  # fmt: skip
 
-    def __init__(
-        self, claims: Sequence[Claimed], token: int, choice: Choice, ledger: Ledger, read: ReadChunk
-    ) -> None:
+    def __init__(self, claims: Sequence[Claimed], token: int, choice: Choice, ledger: Ledger, read: ReadChunk) -> None:
         self.claims = claims
         self.token = token
         self.choice = choice

@@ -8,10 +8,9 @@ a million recipients waiting for one destination are never looked at while other
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from spoold import eventlog
 from spoold.clock import Clock
 from spoold.lifecycle import Event
 from spoold.provider import Reply
@@ -38,6 +37,7 @@ class Feeder:
         ledger: Ledger,
         reader: Session,
         read: ReadChunk,
+        *,
         lanes: Lanes,
         router: Router,
         suspended: Callable[[str], bool],
@@ -134,7 +134,7 @@ class Feeder:
         return 0
 
     async def _look_ahead(self, destination: str | None) -> None:
-        """Nothing more is due there: when will it be?"""
+        """Nothing more is due there: find out when it will be."""
         self._due.pop(destination, None)  # a hint that comes in meanwhile stands
         ((due,),) = await self._reader.rows(spooling.SQL.next_due, {"destination": destination})
         if due is not None:
@@ -193,5 +193,15 @@ class Feeder:
 
     def _reject(self, claim: Claimed, token: int, event: Event, reply: Reply) -> None:
         self._ledger.settle(
-            [Result(claim.id, token, event, reply, entry_id=claim.entry_id, address=claim.address, attempt=claim.attempts)]
+            [
+                Result(
+                    claim.id,
+                    token,
+                    event,
+                    reply,
+                    entry_id=claim.entry_id,
+                    address=claim.address,
+                    attempt=claim.attempts,
+                )
+            ]
         )

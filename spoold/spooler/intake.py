@@ -14,7 +14,16 @@ from spoold import eventlog
 from spoold.clock import Clock
 from spoold.errors import CorruptData, NoRecipients, SpoolError, TooBig
 from spoold.faults import NO_FAULTS, Faults, Point
-from spoold.message import MAX_RECIPIENTS, Addressee, check_envelope, header_end, needs_utf8, read_header, subject_of, MAX_HEADER
+from spoold.message import (
+    MAX_HEADER,
+    MAX_RECIPIENTS,
+    Addressee,
+    check_envelope,
+    header_end,
+    needs_utf8,
+    read_header,
+    subject_of,
+)
 from spoold.provider import Reply
 from spoold.spooler.delivery import ReadChunk
 from spoold.spooler.ledger import Ledger
@@ -85,8 +94,13 @@ class Intake:
             return await self._read_through(message)
         except SpoolError as error:
             status = "5.1.3" if isinstance(error, NoRecipients) else "5.3.4" if isinstance(error, TooBig) else "5.6.0"
-            eventlog.message_refused(entry_id=message.entry_id, reason=str(error))
-            return Checked(message, refusal=Reply.local(status, str(error)))
+            return self._refused(message, status, str(error))
+        except (ValueError, LookupError, RecursionError) as error:  # what hostile content may get a parser to raise
+            return self._refused(message, "5.6.0", f"the message cannot be read: {type(error).__name__}")
+
+    def _refused(self, message: Unchecked, status: str, reason: str) -> Checked:
+        eventlog.message_refused(entry_id=message.entry_id, reason=reason)
+        return Checked(message, refusal=Reply.local(status, reason))
 
     async def _read_through(self, message: Unchecked) -> Checked:
         if message.size > self._max_message_size:

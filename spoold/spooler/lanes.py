@@ -45,12 +45,12 @@ class Lanes:
         self,
         attempts: Attempts,
         ledger: Ledger,
+        *,
         transports: Mapping[str, Transport],
         limits: Mapping[str, int],
         concurrency: int,
         backoff: Backoff,
         clock: Clock,
-        *,
         suspend: Callable[[str, str], None],
         changed: Callable[[], None],
     ) -> None:
@@ -133,13 +133,13 @@ class Lanes:
     # -- the workers ---------------------------------------------------------------------------------------------------
 
     def _start_workers(self, lane: Lane) -> None:
-        wanted = min(len(lane.ready), lane.width, lane.limit) if not self.waits(lane.destination) else 0
+        wanted = min(lane.workers + len(lane.ready), lane.width, lane.limit) if not self.waits(lane.destination) else 0
         while lane.workers < wanted:
             if len(self._running) >= self._concurrency:
                 if lane not in self._starved:
                     self._starved.append(lane)
                 return
-            assert self._group is not None  # noqa: S101 - open() comes first
+            assert self._group is not None
             lane.workers += 1
             task = self._group.create_task(self._work(lane))
             self._running[task] = lane
@@ -200,7 +200,10 @@ class Lanes:
             self._start_workers(self._starved.popleft())
         if lane.ready and not self.stopping:
             self._start_workers(lane)
-        if not (lane.ready or lane.workers or lane.failures or self.waits(lane.destination)) and self._lanes.get(lane.destination) is lane:
+        if (
+            not (lane.ready or lane.workers or lane.failures or self.waits(lane.destination))
+            and self._lanes.get(lane.destination) is lane
+        ):
             del self._lanes[lane.destination]
 
     # -- the end -------------------------------------------------------------------------------------------------------

@@ -138,6 +138,7 @@ class Ledger:
                 timer.cancel()
             self._work.clear()
             batch, self._waiting = self._waiting, _Batch()
+            settled: list[Settled] = []
             try:
                 if loop.time() >= next_look:
                     await self._look()

@@ -18,7 +18,13 @@ class Providers:
     """Suspends and resumes transports, and keeps their status rows."""
 
     def __init__(
-        self, transports: Mapping[str, Transport], ledger: Ledger, backoff: Backoff, clock: Clock, *, resumed: Callable[[], None]
+        self,
+        transports: Mapping[str, Transport],
+        ledger: Ledger,
+        backoff: Backoff,
+        clock: Clock,
+        *,
+        resumed: Callable[[], None],
     ) -> None:
         """`resumed` is called when a suspended transport is well again. `backoff` paces the probes."""
         self.transports = transports

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.resources
 import os
+import re
 import sqlite3
 import stat
 import time
@@ -23,7 +24,25 @@ from spoold.store.session import cannot_open, queue_error
 SCHEMA_VERSION = 1  # the newest migration
 OLDEST_CLIENT = 1  # clients that know at least this schema are served by it
 BUSY_TIMEOUT = 5.0  # seconds that a statement waits for another process's transaction
-NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "glusterfs"})
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "9p",
+        "afs",
+        "ceph",
+        "fuse.sshfs",
+        "glusterfs",
+        "fuse.glusterfs",
+        "fuse.rclone",
+        "fuse.s3fs",
+        "lustre",
+        "beegfs",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +101,7 @@ def open_queue(where: QueuePath, *, durability: str = "full", any_thread: bool =
     if not os.path.exists(where.path):
         raise cannot_open(where.path)
     try:
-        connection = sqlite3.connect(**connect_arguments(where), check_same_thread=not any_thread)
+        connection: sqlite3.Connection = sqlite3.connect(**connect_arguments(where), check_same_thread=not any_thread)
     except sqlite3.Error as error:
         raise queue_error(error, where.path) from error
     try:
@@ -227,9 +246,11 @@ def _upgrade(connection: sqlite3.Connection, where: QueuePath) -> tuple[int, int
     for number, name, script in migrations():
         if number <= before:
             continue
-        record = f"INSERT INTO spoold_schema VALUES ({number}, '{name}', {OLDEST_CLIENT}, {int(time.time() * 1000)});"
         try:
-            connection.executescript(f"BEGIN IMMEDIATE;\n{script}\n{record}\nCOMMIT;")
+            connection.executescript(f"BEGIN IMMEDIATE;\n{script}")
+            record = (number, name, OLDEST_CLIENT, int(time.time() * 1000))
+            connection.execute("INSERT INTO spoold_schema VALUES (?, ?, ?, ?)", record)
+            connection.execute("COMMIT")
         except sqlite3.Error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -257,7 +278,7 @@ def file_system(directory: str, mounts: str = "/proc/self/mountinfo") -> str:
         with open(mounts, encoding="utf-8", errors="surrogateescape") as lines:
             for line in lines:
                 left, _, right = line.partition(" - ")
-                point = left.split()[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
+                point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split()[4])
                 inside = target == point or target.startswith(point.rstrip("/") + "/")
                 if inside and len(point) >= len(best):
                     best, kind = point, right.split()[0]

@@ -88,9 +88,7 @@ async def lock(session: Session, token: int, deliveries: Sequence[Sequence[int]]
     return refused
 
 
-async def settle(
-    session: Session, results: Sequence[Result], policy: InDoubtPolicy, now: int
-) -> list[Settled]:
+async def settle(session: Session, results: Sequence[Result], policy: InDoubtPolicy, now: int) -> list[Settled]:
     """Apply results, each under its token; a late acceptance still settles what nobody else holds."""
     found = await session.rows(SQL.situations, (json.dumps([result.recipient_id for result in results]),))
     current = {row[0]: row for row in found}
@@ -101,18 +99,17 @@ async def settle(
         if after is None:
             continue
         current[result.recipient_id] = (result.recipient_id, after.state, None, after.marked, after.wish)
-        reply = result.reply or _NOTHING
+        reply = result.reply
         writes.append((
             after.state, after.marked, after.wish, result.counts, result.due, result.route_position,
-            after.state in _TAKEN, result.transport, result.destination, reply.code, reply.enhanced, reply.text,
-            now, result.recipient_id,
+            after.state in _TAKEN, result.transport, result.destination,
+            *((reply.code, reply.enhanced, reply.text) if reply else (None, None, None)), now, result.recipient_id,
         ))  # fmt: skip
     if writes:
         await session.many(SQL.settle, writes)
     return settled
 
 
-_NOTHING = Reply(None, None, None)
 _TAKEN = frozenset({State.SENT, State.FAILED})
 
 

@@ -108,7 +108,9 @@ async def _key_owner(session: Session, message: Submission) -> str | None:
     return None
 
 
-def _chunks(message_id: int, content: bytes, first: int = 0, last: int | None = None) -> Iterator[tuple[int, int, bytes]]:
+def _chunks(
+    message_id: int, content: bytes, first: int = 0, last: int | None = None
+) -> Iterator[tuple[int, int, bytes]]:
     end = len(content) if last is None else min(last, len(content))
     for start in range(first, end, CHUNK):
         yield message_id, start // CHUNK, content[start : start + CHUNK]
@@ -147,7 +149,7 @@ async def abort(session: Session, entry_id: str, now: int, joined: bool = False)
     """
     async with transaction(session, joined):
         message_id, stage = await _find(session, entry_id)
-        withdrawn = dict(await session.rows(SQL.abort, (now, message_id)))
+        withdrawn: dict[int, str] = dict(await session.rows(SQL.abort, (now, message_id)))
         await session.rows(SQL.wish_abort, (now, message_id))
         recipients = await session.rows(SQL.recipient_states, (message_id,))
     result = AbortResult(
@@ -163,7 +165,9 @@ async def abort(session: Session, entry_id: str, now: int, joined: bool = False)
     if result.locked or result.in_doubt:
         waiting = "is being handed over at this moment" if result.locked else "may have been delivered"
         raise errors.UnableToAbort(
-            f"{entry_id}: nothing was withdrawn: {', '.join((*result.locked, *result.in_doubt)[:3])} {waiting}", result, shown
+            f"{entry_id}: nothing was withdrawn: {', '.join((*result.locked, *result.in_doubt)[:3])} {waiting}",
+            result,
+            shown,
         )
     raise errors.NotInQueue(f"{entry_id}: nothing is left to withdraw: the message is {shown}", result, shown)
 

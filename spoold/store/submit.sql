@@ -86,18 +86,3 @@ RETURNING id
 -- name: record_flush
 -- The spoolers read this and give destinations that they let wait another chance.
 INSERT INTO spoold_event (at, message_id, entry_id, kind) SELECT ?, id, entry_id, 'flushed' FROM spoold_message WHERE id = ?
-
--- name: matching
--- Unfinished messages by sender, destination (or the recipient's domain) and transport; none of them given: all.
-SELECT m.entry_id, m.id FROM spoold_message m
-WHERE m.stage IN ('submitted', 'ready') AND m.id > :after
-    AND (:sender IS NULL OR m.sender = :sender)
-    AND (:state IS NULL OR EXISTS (SELECT 1 FROM spoold_recipient r WHERE r.message_id = m.id AND r.state = :state))
-    AND (:destination IS NULL AND :transport IS NULL OR EXISTS (
-        SELECT 1 FROM spoold_recipient r
-        WHERE r.message_id = m.id AND r.state IN ('queued', 'held', 'claimed', 'locked')
-            AND (:destination IS NULL OR r.destination = :destination OR lower(r.address) LIKE '%@' || lower(:destination))
-            AND (:transport IS NULL OR r.transport = :transport)
-    ))
-    AND (:due IS NULL OR m.deferred_send_time IS NULL OR m.deferred_send_time <= :due)
-ORDER BY m.id LIMIT :limit

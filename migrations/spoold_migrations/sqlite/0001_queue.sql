@@ -138,7 +138,7 @@ BEGIN
     INSERT INTO spoold_event (at, message_id, entry_id, kind) VALUES (NEW.client_submit_time, NEW.id, NEW.entry_id, 'submitted');
 END;
 
-CREATE TRIGGER spoold_recipient_timeline AFTER UPDATE OF state ON spoold_recipient
+CREATE TRIGGER spoold_recipient_moved AFTER UPDATE OF state ON spoold_recipient
 WHEN NEW.state IN ('sent', 'failed', 'aborted', 'in_doubt', 'held', 'expanded')
     OR NEW.attempts > OLD.attempts OR NEW.in_doubt > OLD.in_doubt OR OLD.state = 'held' OR NEW.abort_wish > OLD.abort_wish
 BEGIN
@@ -148,40 +148,38 @@ BEGIN
             WHEN NEW.state NOT IN ('queued', 'locked') THEN NEW.state
             WHEN NEW.state = 'locked' THEN 'abort_wish'
             WHEN OLD.state = 'held' THEN 'released'
-            WHEN NEW.in_doubt > OLD.in_doubt THEN 'doubt'
+            WHEN NEW.in_doubt > OLD.in_doubt OR NEW.in_doubt AND OLD.state = 'locked' AND NEW.reply_code IS NULL THEN 'doubt'
             ELSE 'deferred'
         END,
         NEW.id, NEW.address, NEW.attempts, NEW.transport, NEW.destination, NEW.reply_code, NEW.reply_enhanced, NEW.reply_text
     FROM spoold_message m WHERE m.id = NEW.message_id;
-END;
 
-CREATE TRIGGER spoold_recipient_settled AFTER UPDATE OF state ON spoold_recipient
-WHEN NEW.state IN ('sent', 'failed', 'aborted', 'in_doubt') AND (
-    SELECT 1 FROM spoold_recipient r
-    WHERE r.message_id = NEW.message_id AND r.state IN ('queued', 'held', 'claimed', 'locked') ORDER BY r.id DESC LIMIT 1
-) IS NULL
-BEGIN
+    -- The last recipient is settled. An aborted message is a draft again: UNSENT, and its key is free.
     UPDATE spoold_message SET
         stage = 'finished',
         finished_time = NEW.changed,
         intake_token = NULL,
-        final_state = (
-            SELECT CASE WHEN max(r.state = 'in_doubt') THEN 'in_doubt' WHEN min(r.state) = max(r.state) THEN min(r.state) ELSE 'partial' END
-            FROM spoold_recipient r WHERE r.message_id = NEW.message_id AND r.state <> 'expanded'
-        ),
-        message_flags = message_flags & ~12
-    WHERE id = NEW.message_id;
-    -- aborted as a whole: a draft again, and its key is free
-    UPDATE spoold_message SET message_flags = message_flags | 8 WHERE id = NEW.message_id AND final_state = 'aborted';
-    DELETE FROM spoold_key WHERE key = (SELECT m.key FROM spoold_message m WHERE m.id = NEW.message_id AND m.final_state = 'aborted');
+        final_state = outcome.state,
+        message_flags = CASE outcome.state WHEN 'aborted' THEN message_flags & ~4 | 8 ELSE message_flags & ~12 END
+    FROM (
+        SELECT CASE WHEN max(r.state = 'in_doubt') THEN 'in_doubt' WHEN min(r.state) = max(r.state) THEN min(r.state) ELSE 'partial' END AS state
+        FROM spoold_recipient r WHERE r.message_id = NEW.message_id AND r.state <> 'expanded'
+    ) AS outcome
+    WHERE id = NEW.message_id AND NEW.state IN ('sent', 'failed', 'aborted', 'in_doubt') AND (
+        SELECT 1 FROM spoold_recipient r
+        WHERE r.message_id = NEW.message_id AND r.state IN ('queued', 'held', 'claimed', 'locked') ORDER BY r.id DESC LIMIT 1
+    ) IS NULL;
+    DELETE FROM spoold_key WHERE NEW.state = 'aborted'
+        AND key = (SELECT m.key FROM spoold_message m WHERE m.id = NEW.message_id AND m.stage = 'finished' AND m.final_state = 'aborted');
+
     -- PR_DELETE_AFTER_SUBMIT: gone as soon as everybody has it; what failed stays to be seen. The timeline is kept.
-    DELETE FROM spoold_content WHERE message_id IN (
+    DELETE FROM spoold_content WHERE NEW.state = 'sent' AND message_id = (
         SELECT m.id FROM spoold_message m WHERE m.id = NEW.message_id AND m.delete_after_submit AND m.final_state = 'sent'
     );
-    DELETE FROM spoold_recipient WHERE message_id IN (
+    DELETE FROM spoold_recipient WHERE NEW.state = 'sent' AND message_id = (
         SELECT m.id FROM spoold_message m WHERE m.id = NEW.message_id AND m.delete_after_submit AND m.final_state = 'sent'
     );
-    DELETE FROM spoold_message WHERE id = NEW.message_id AND delete_after_submit AND final_state = 'sent';
+    DELETE FROM spoold_message WHERE id = NEW.message_id AND NEW.state = 'sent' AND delete_after_submit AND final_state = 'sent';
 END;
 
 CREATE VIEW spoold_status AS
