@@ -337,6 +337,11 @@ def flushed() -> None:
     _Output.log.info("flushed")
 
 
+def restored(*, count: int) -> None:
+    """The queue came from a backup: so many recipients are held and marked in doubt."""
+    _Output.log.warning("restored", count=count)
+
+
 def expired(count: int) -> None:
     """Recipients whose time was over have failed."""
     _Output.log.warning("expired", count=count)

@@ -22,6 +22,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="hand everything to this server: smtp[s]://[user[:pass]@]host[:port][?tls=none|opportunistic|starttls|implicit]",
     )
     parser.add_argument("--drain", action="store_true", help="deliver all that is due now, then exit")
+    parser.add_argument(
+        "--restored",
+        action="store_true",
+        help="the queue comes from a backup: everything in it starts held and marked in doubt",
+    )
     parser.set_defaults(run=run)
 
 
@@ -29,14 +34,14 @@ def run(args: argparse.Namespace, faults: Faults = NO_FAULTS) -> int:
     """Run until stopped or drained. `faults` is for tests that stop the daemon at a named point."""
     import uvloop  # other commands start without these
 
-    from spoold import eventlog, settings
+    from spoold import eventlog, registry, settings
     from spoold.spooler.daemon import Daemon
 
     def load() -> settings.Settings:
-        return settings.load(args.config, args.queue, args.relay)
+        return settings.load(args.config, args.queue, args.relay, check_transport=registry.check_transport)
 
     loaded = load()
     loaded.require_transports()
     eventlog.configure(loaded.log.format, loaded.log.level)
-    uvloop.run(Daemon(loaded, reload=load, faults=faults).run(drain=args.drain))
+    uvloop.run(Daemon(loaded, reload=load, faults=faults).run(drain=args.drain, restored=args.restored))
     return 0

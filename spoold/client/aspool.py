@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -156,8 +157,24 @@ class AsyncSpool(Operations):
         if self._closed:
             raise UsageError("this AsyncSpool was closed: open another one")
         if self._connection is None:
-            self._connection = await aiosqlite.Connection(self._open, iter_chunk_size=64)
+            self._connection = await self._connect()
         return self._connection
+
+    async def _connect(self) -> aiosqlite.Connection:
+        failures: list[BaseException] = []
+
+        def opened() -> sqlite3.Connection:
+            try:
+                return self._open()
+            except BaseException as error:  # noqa: BLE001 - aiosqlite's thread must end in order: it is raised below
+                failures.append(error)
+                return sqlite3.connect(":memory:")
+
+        connection = await aiosqlite.Connection(opened, iter_chunk_size=64)
+        if failures:
+            await connection.close()
+            raise failures[0]
+        return connection
 
     async def _perform(self, operation: Operation[T], durable: bool = False) -> T:
         async def opened() -> T:

@@ -31,7 +31,7 @@ from spoold.spooler.providers import Providers
 from spoold.spooler.router import Route, Router
 from spoold.spooler.sweeper import Sweeper
 from spoold.spooler.watcher import Watcher
-from spoold.store import database
+from spoold.store import database, spooling
 from spoold.store.database import QueuePath
 from spoold.store.session import AsyncSession, queue_error
 from spoold.store.spooling import SQL, Settled
@@ -63,16 +63,24 @@ class Daemon:
 
     # -- the whole life ------------------------------------------------------------------------------------------------
 
-    async def run(self, *, drain: bool = False) -> None:
-        """Spool until told to stop; with `drain` until nothing is due. Raises SpoolError's kinds."""
+    async def run(self, *, drain: bool = False, restored: bool = False) -> None:
+        """Spool until told to stop; with `drain` until nothing is due. Raises SpoolError's kinds.
+
+        `restored`: the queue comes from a backup, and what it holds may have been delivered since.
+        """
+        transports = registry.build(self._settings)
         database.create(self._where)
         async with self._connection() as writer, self._connection(read_only=True) as reader:
             self._reader = reader
-            self._compose(writer, registry.build(self._settings))
+            self._compose(writer, transports)
             try:
                 async with asyncio.TaskGroup() as group:
                     background = [group.create_task(self._ledger.run(), name="ledger")]
                     await self._begin()
+                    if restored:
+                        now = self._clock.now()
+                        held = await self._ledger.write(lambda session: session.rows(SQL.hold_restored, (now,)))
+                        eventlog.restored(count=len(held))
                     background += self._start(group)
                     notify("READY=1", f"STATUS=spooling {self._where.path}")
                     self.started.set()
@@ -137,6 +145,7 @@ class Daemon:
             clock=clock,
             capacity=READ_AHEAD * settings.spooler.concurrency,
             give_up_after=retry.give_up_after,
+            max_message_size=settings.queue.max_message_size,
         )
         self._intake = Intake(
             self._ledger,
@@ -229,9 +238,8 @@ class Daemon:
             async with asyncio.timeout(2 * grace + 5):  # an unwritable queue must not keep us from ending
                 await self._quiesce(grace)
                 await self._providers.logoff()
-                end = (self._clock.now(), "stopped", self._token)
-                await self._ledger.write(lambda session: session.rows(SQL.end_incarnation, end))
-                await self._ledger.write(lambda session: session.rows(SQL.forget_transports))
+                policy, now = self._settings.queue.in_doubt, self._clock.now()
+                await self._ledger.write(lambda s: spooling.recover(s, self._token, policy, "stopped", now))
         except TimeoutError:
             eventlog.queue_unwritable(error="what was in flight could not be recorded: it will be in doubt", retry_in=0)
 

@@ -25,8 +25,8 @@ from spoold.store.spooling import Claimed, Result
 
 FRONT_DOOR = None
 MOST_RECIPIENTS = 100  # of one delivery: RFC 5321 4.5.3.1.8 makes every server take as many
-PROBE = (0.1, 2.0)  # seconds between looks past full lanes: at first, at most
-PROBED = 50  # recipients looked at then
+PROBE = (0.1, 2.0)  # seconds between looks past full lanes: at first, at most; each finds others or doubles
+PROBED = (50, 1000)  # recipients that such a look claims: at first, at most
 
 
 class Feeder:
@@ -44,8 +44,12 @@ class Feeder:
         clock: Clock,
         capacity: int,
         give_up_after: float,
+        max_message_size: int,
     ) -> None:
-        """`capacity`: recipients in hand at most; `suspended(transport)` as the providers stand now."""
+        """`capacity`: recipients in hand at most; `suspended(transport)` as the providers stand now.
+
+        `give_up_after` in seconds, `max_message_size` in octets.
+        """
         self._ledger = ledger
         self._reader = reader
         self._read = read
@@ -55,9 +59,11 @@ class Feeder:
         self._clock = clock
         self._capacity = capacity
         self._give_up_after = int(give_up_after * 1000)
+        self._max_message_size = max_message_size
         self._wake = asyncio.Event()
         self._due: dict[str | None, int] = {}  # when the next recipient of a destination is due, as far as known
-        self._probe = (0.0, PROBE[0])  # next look past full lanes (monotonic), and the interval
+        self._next_probe = 0.0  # monotonic
+        self._vain_probes = 0  # in a row
         self.token = 0
         self.stopped = False
         self.idle = asyncio.Event()
@@ -112,7 +118,9 @@ class Feeder:
             token = self.token
             claims = await self._ledger.claim(token, destination, limit)
             total += len(claims)
-            self._distribute(claims, token, past_full=limit == PROBED and self._lanes.in_hand >= self._capacity)
+            taken = self._distribute(claims, token)
+            if destination is FRONT_DOOR:
+                self._vain_probes = 0 if taken or not claims else self._vain_probes + 1
             if len(claims) < limit:
                 await self._look_ahead(destination)
         return total
@@ -125,13 +133,15 @@ class Feeder:
         if destination is not FRONT_DOOR:
             if self._lanes.waits(destination):
                 return 0
-            return min(room, self._lanes.room(destination, self._capacity))
+            limit = min(room, self._lanes.room(destination, self._capacity))
+            return limit if limit > self._capacity // 4 or self._lanes.starving(destination) else 0
         if room > self._capacity // 4:
             return room
-        if self._clock.monotonic() >= self._probe[0]:  # behind what is full there may be others
-            self._probe = (self._clock.monotonic() + self._probe[1], self._probe[1])
-            return PROBED
-        return 0
+        if self._clock.monotonic() < self._next_probe:
+            return 0
+        # behind what is for full lanes there may be others
+        self._next_probe = self._clock.monotonic() + min(PROBE[0] * 2**self._vain_probes, PROBE[1])
+        return int(min(PROBED[0] * 2**self._vain_probes, PROBED[1]))
 
     async def _look_ahead(self, destination: str | None) -> None:
         """Nothing more is due there: find out when it will be."""
@@ -148,7 +158,7 @@ class Feeder:
             seconds = (due - now) / 1000
             if destination is FRONT_DOOR:
                 if room <= self._capacity // 4:
-                    seconds = max(seconds, self._probe[0] - self._clock.monotonic())
+                    seconds = max(seconds, self._next_probe - self._clock.monotonic())
             elif self._lanes.room(destination, self._capacity) <= 0:
                 continue  # a worker that ends a delivery wakes us
             else:
@@ -158,13 +168,20 @@ class Feeder:
 
     # -- distribution --------------------------------------------------------------------------------------------------
 
-    def _distribute(self, claims: Sequence[Claimed], token: int, past_full: bool) -> None:
-        """Group what was claimed into deliveries; what cannot be taken in hand goes back under its destination."""
-        now, others = self._clock.now(), False
+    def _distribute(self, claims: Sequence[Claimed], token: int) -> bool:
+        """Group what was claimed into deliveries; what cannot be taken in hand goes back under its destination.
+
+        Returns whether anything was taken in hand.
+        """
+        now, taken = self._clock.now(), False
         chosen: list[tuple[Claimed, Choice]] = []
         for claim in claims:
             if last_moment(claim, self._give_up_after) <= now:
                 self._reject(claim, token, Event.EXPIRE, Reply.local("4.4.7", "delivery time expired"))
+                continue
+            if claim.size > self._max_message_size:
+                text = f"the message has {claim.size} octets; max_message_size is {self._max_message_size}"
+                self._reject(claim, token, Event.REJECTED, Reply.local("5.3.4", text))
                 continue
             choice = self.router.choose(
                 claim.sender, claim.address, claim.address_type, claim.route_position, self._suspended
@@ -183,13 +200,11 @@ class Feeder:
             if full or self._lanes.waits(destination) or self.stopped:
                 self._lanes.give_back(mates, token, destination)
                 continue
-            others = True
+            taken = True
             for start in range(0, len(mates), MOST_RECIPIENTS):
                 part = mates[start : start + MOST_RECIPIENTS]
                 self._lanes.put(Delivery(part, token, choice, self._ledger, self._read))
-        if past_full:
-            interval = PROBE[0] if others else min(self._probe[1] * 2, PROBE[1])
-            self._probe = (self._clock.monotonic() + interval, interval)
+        return taken
 
     def _reject(self, claim: Claimed, token: int, event: Event, reply: Reply) -> None:
         self._ledger.settle(

@@ -91,6 +91,11 @@ class Lanes:
         busy = sum(1 for other in self._lanes.values() if other.ready or other.workers)
         return max(2 * lane.limit, capacity // max(busy, 1)) - len(lane.ready)
 
+    def starving(self, destination: str) -> bool:
+        """Whether nothing is in hand there that a worker could begin with."""
+        lane = self._lanes.get(destination)
+        return lane is None or not lane.ready
+
     def put(self, delivery: Delivery) -> None:
         """Take a delivery in hand."""
         lane = self._lanes.get(delivery.destination)

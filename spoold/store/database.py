@@ -80,6 +80,7 @@ def pragmas(*, durability: str = "full", read_only: bool = False) -> tuple[str, 
         "PRAGMA foreign_keys = OFF",
         f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}",
         "PRAGMA temp_store = MEMORY",
+        f"PRAGMA journal_size_limit = {64 * 1024 * 1024}",  # of the -wal file between bursts
         *(("PRAGMA query_only = ON",) if read_only else ()),
     )
 
@@ -200,14 +201,18 @@ def create(where: QueuePath) -> tuple[int, int]:
     except OSError as error:
         raise errors.CannotCreate(f"cannot create the directory {directory}: {error.strerror}") from error
     refuse_network_file_system(directory)
+    if os.path.isdir(where.path):
+        raise errors.CannotCreate(f"cannot create {where.path}: it is a directory; name a file in it")
     if not existed and not os.access(directory, os.W_OK | os.X_OK):
         raise errors.CannotCreate(f"cannot create {where.path}: no permission to write in {directory}")
     try:
         if not existed:
             _make_file(where.path, directory)
         connection = sqlite3.connect(**connect_arguments(where, "rwc"))
-    except (OSError, sqlite3.Error) as error:
-        raise errors.CannotCreate(f"cannot create {where.path}: {error}") from error
+    except OSError as error:
+        raise errors.CannotCreate(f"cannot create {where.path}: {error.strerror}") from error
+    except sqlite3.Error as error:
+        raise queue_error(error, where.path) from error
     try:
         return _upgrade(connection, where)
     except sqlite3.Error as error:

@@ -7,7 +7,6 @@ nothing ever suspends, so that `run()` drives them to their end without an event
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
@@ -124,9 +123,9 @@ def queue_error(error: sqlite3.Error, where: str) -> errors.SpoolError:
     if code in _NO_ACCESS or code == sqlite3.SQLITE_CANTOPEN:
         return cannot_open(where)
     if code == sqlite3.SQLITE_READONLY:
-        if not os.access(where, os.W_OK) and _errno_of_touching(where) != errno.EROFS:
-            return errors.NoAccess(f"queue {where} may not be written by this user: join the queue's group")
-        return errors.QueueUnusable(f"queue {where} is on a read-only file system, or its directory is: remount it")
+        if _is_read_only(os.path.dirname(where)):
+            return _read_only(where)
+        return errors.NoAccess(f"queue {where} may not be written by this user: join the queue's group")
     if code == sqlite3.SQLITE_IOERR:
         return errors.QueueUnusable(f"queue {where}: {text}: look at the disk")
     return errors.QueueUnusable(f"queue {where}: {text}")
@@ -141,12 +140,17 @@ def cannot_open(where: str) -> errors.SpoolError:
         return errors.QueueMissing(f"no queue at {where}: create it with `spoold migrate`, or correct --queue")
     if not os.path.isfile(where) and os.path.exists(where):
         return errors.QueueUnusable(f"queue {where} is not a file: correct --queue")
+    if _is_read_only(directory):
+        return _read_only(where)
     return errors.NoAccess(f"queue {where} or its directory may not be used by this user: join the queue's group")
 
 
-def _errno_of_touching(where: str) -> int:
+def _is_read_only(directory: str) -> bool:
     try:
-        os.close(os.open(os.path.dirname(where) or ".", os.O_TMPFILE | os.O_WRONLY))
-    except OSError as error:
-        return error.errno or 0
-    return 0
+        return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+def _read_only(where: str) -> errors.QueueUnusable:
+    return errors.QueueUnusable(f"queue {where} is on a read-only file system: remount it for writing")

@@ -144,6 +144,12 @@ UPDATE spoold_recipient SET
 WHERE token = :token AND state IN ('claimed', 'locked')
 RETURNING id, state, in_doubt
 
+-- name: hold_restored
+-- The queue comes from a backup: everything unfinished may have been delivered since.
+UPDATE spoold_recipient SET state = 'held', in_doubt = 1, token = NULL, abort_wish = 0, destination = NULL, changed = ?
+WHERE state IN ('queued', 'held', 'claimed', 'locked')
+RETURNING id
+
 -- name: recover_intake
 -- Messages that a dead spooler was checking.
 UPDATE spoold_message SET intake_token = NULL WHERE stage = 'submitted' AND intake_token = ?

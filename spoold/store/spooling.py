@@ -13,6 +13,7 @@ from spoold.store.session import Row, Session
 
 SQL = queries.load("spool.sql")
 SUBMIT = queries.load("submit.sql")
+AT_ONCE = 250
 PREFETCH = 64 * 1024  # content up to this many octets comes with the claim; more is read in pieces when it is sent
 
 
@@ -69,7 +70,8 @@ class Settled:
 
 async def claim(session: Session, token: int, destination: str | None, limit: int, now: int) -> list[Claimed]:
     """Claim up to `limit` recipients that are due at a destination (None: not yet routed), in order."""
-    parameters = {"destination": destination, "now": now, "limit": limit, "prefetch": PREFETCH}
+    prefetch = PREFETCH if limit <= AT_ONCE else PREFETCH // 16  # what is claimed together is in memory together
+    parameters = {"destination": destination, "now": now, "limit": limit, "prefetch": prefetch}
     rows = await session.rows(SQL.ready, parameters)
     if rows:
         await session.rows(SQL.claim, (token, json.dumps([row[0] for row in rows])))

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from spoold import AsyncSpool, Spool
 
@@ -18,6 +18,12 @@ class Both:
 
     def __init__(self, kind: type[Spool | AsyncSpool], queue: Path, **options: Any) -> None:
         self.spool = kind(queue, **options)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         return functools.partial(self._call, name)

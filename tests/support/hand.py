@@ -33,7 +33,9 @@ class Hand:
 
         async def operation() -> dict[int, str]:
             async with transaction(self.session):
-                await self.session.rows("UPDATE spoold_recipient SET due = changed WHERE state = 'queued'")
+                await self.session.rows(
+                    "UPDATE spoold_recipient SET due = changed, destination = NULL WHERE state = 'queued'"
+                )
                 claimed = await spooling.claim(self.session, self.token, None, 10_000, NOW)
                 others = [(c.id,) for c in claimed if addresses and c.address not in addresses]
                 give_back = "UPDATE spoold_recipient SET state = 'queued', token = NULL WHERE id = ?"

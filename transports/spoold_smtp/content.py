@@ -35,7 +35,7 @@ class DataEncoder:
             chunk = chunk[:-1]
         if not chunk:
             return head
-        ends_line = chunk.endswith(b"\n")
+        ends_line = chunk.endswith((b"\n", b"\r"))
         if b"\r" not in chunk:
             chunk = chunk.replace(b"\n", b"\r\n")
         else:
@@ -63,16 +63,16 @@ async def header_is_ascii(content: AsyncIterator[bytes]) -> bool:
 
     Closes `content`.
     """
-    tail = b"\n"  # an empty line may also be the first
+    encoder = DataEncoder()  # brings the line endings in order
+    tail = b"\r\n"  # an empty line may also be the first
     try:
         async for chunk in content:
-            window = tail + chunk
-            ends = [at for mark in (b"\n\n", b"\n\r\n", b"\r\r") if (at := window.find(mark)) >= 0]
-            if not window[: min(ends, default=None)].isascii():
+            section, empty_line, _ = (tail + encoder.feed(chunk)).partition(b"\r\n\r\n")
+            if not section.isascii():
                 return False
-            if ends:
+            if empty_line:
                 return True
-            tail = window[-3:]
+            tail = section[-3:]
     finally:
         await close_content(content)
     return True

@@ -159,16 +159,17 @@ BEGIN
         stage = 'finished',
         finished_time = NEW.changed,
         intake_token = NULL,
-        final_state = outcome.state,
-        message_flags = CASE outcome.state WHEN 'aborted' THEN message_flags & ~4 | 8 ELSE message_flags & ~12 END
-    FROM (
-        SELECT CASE WHEN max(r.state = 'in_doubt') THEN 'in_doubt' WHEN min(r.state) = max(r.state) THEN min(r.state) ELSE 'partial' END AS state
-        FROM spoold_recipient r WHERE r.message_id = NEW.message_id AND r.state <> 'expanded'
-    ) AS outcome
+        message_flags = message_flags & ~12,
+        final_state = (
+            SELECT CASE WHEN max(r.state = 'in_doubt') THEN 'in_doubt' WHEN min(r.state) = max(r.state) THEN min(r.state) ELSE 'partial' END
+            FROM spoold_recipient r WHERE r.message_id = NEW.message_id AND r.state <> 'expanded'
+        )
     WHERE id = NEW.message_id AND NEW.state IN ('sent', 'failed', 'aborted', 'in_doubt') AND (
         SELECT 1 FROM spoold_recipient r
         WHERE r.message_id = NEW.message_id AND r.state IN ('queued', 'held', 'claimed', 'locked') ORDER BY r.id DESC LIMIT 1
     ) IS NULL;
+    UPDATE spoold_message SET message_flags = message_flags | 8
+    WHERE id = NEW.message_id AND NEW.state = 'aborted' AND stage = 'finished' AND final_state = 'aborted';
     DELETE FROM spoold_key WHERE NEW.state = 'aborted'
         AND key = (SELECT m.key FROM spoold_message m WHERE m.id = NEW.message_id AND m.stage = 'finished' AND m.final_state = 'aborted');
 
