@@ -41,6 +41,7 @@ EVENTS: dict[str, dict[str, Any]] = {
     "queue_writable": {},
     "flushed": {},
     "expired": {"count": 2},
+    "restored": {"count": 2},
     "abandoned_content": {"count": 1},
 }
 FIXED = {"timestamp", "level", "event"}

@@ -79,7 +79,7 @@ def test_what_is_no_mailbox_is_not_fit(address: str) -> None:
     assert not is_fit(address)
 
 
-@given(st.text(max_size=30) | st.text("a@.\"\\ <>\r\n[]:,é", max_size=12))
+@given(st.text(max_size=30) | st.text('a@."\\ <>\r\n[]:,é', max_size=12))
 def test_what_is_fit_can_neither_end_a_command_nor_begin_another_parameter(address: str) -> None:
     if is_fit(address):
         octets = address.encode()

@@ -100,7 +100,9 @@ def test_the_password_stays_out_of_what_is_printed() -> None:
     assert "correct horse" not in f"{given!r} {given} {given.model_dump()} {given.model_dump_json()}"
 
 
-@pytest.mark.parametrize(("value", "seconds"), [(30, 30), (0.5, 0.5), ("30", 30), ("30s", 30), ("5m", 300), ("1h", 3600)])
+@pytest.mark.parametrize(
+    ("value", "seconds"), [(30, 30), (0.5, 0.5), ("30", 30), ("30s", 30), ("5m", 300), ("1h", 3600)]
+)
 def test_durations_are_seconds_or_bear_their_unit(value: float | str, seconds: float) -> None:
     assert options(timeout=value).timeout == seconds
 
