@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Iterator, Mapping
 
 from spoold.cli.display import count, moment, say, say_json
 from spoold.cli.opening import open_spool
+from spoold.client.liveness import is_alive
+from spoold.client.spool import Spool
 from spoold.errors import Unavailable
+from spoold.store import reading
 from spoold.store.records import QueueStatus
 
 
@@ -29,17 +33,24 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the status, or judge it."""
     with open_spool(args) as spool:
+        if args.ready:
+            return _ready(spool)
         status = spool.status()
         where = spool.where.path
-    if args.ready:
-        if not any(spooler.alive for spooler in status.spoolers):
-            raise Unavailable(f"no spooler works on {where}: start `spoold run`")
-    elif args.json:
+    if args.json:
         say_json(status)
     else:
         say(f"queue:       {where}")
         for line in _lines(status):
             say(line)
+    return 0
+
+
+def _ready(spool: Spool) -> int:
+    """Looks at the spoolers alone: a health check must not wait for counts."""
+    found = spool.perform(lambda session: reading.spoolers(session, functools.partial(is_alive, spool.where)))
+    if not any(spooler.alive for spooler in found):
+        raise Unavailable(f"no spooler works on {spool.where.path}: start `spoold run`")
     return 0
 
 
@@ -51,8 +62,8 @@ def _lines(status: QueueStatus) -> Iterator[str]:
     if status.in_doubt:
         yield f"in doubt:    {count(status.in_doubt, 'recipient')} may have got a message already"
     for spooler in status.spoolers:
-        is_alive = "alive" if spooler.alive else "DEAD: what it had goes to the next spooler"
-        yield f"spooler {spooler.id}:   pid {spooler.pid} on {spooler.host} since {moment(spooler.started)}, {is_alive}"
+        life = "alive" if spooler.alive else "DEAD: what it had goes to the next spooler"
+        yield f"spooler {spooler.id}:   pid {spooler.pid} on {spooler.host} since {moment(spooler.started)}, {life}"
     if not status.spoolers:
         yield "spoolers:    none; start one with `spoold run`"
     for transport in status.transports:

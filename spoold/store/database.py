@@ -16,7 +16,7 @@ import stat
 import time
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from spoold import errors
 from spoold.store.session import cannot_open, queue_error
@@ -87,9 +87,8 @@ def pragmas(*, durability: str = "full", read_only: bool = False) -> tuple[str, 
 
 def connect_arguments(where: QueuePath, mode: str = "rw") -> dict[str, Any]:
     """Arguments for sqlite3.connect and aiosqlite.connect: autocommit, never creating a file unless mode is rwc."""
-    quoted = where.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     return {
-        "database": f"file:{quoted}?mode={mode}",
+        "database": f"file:{quote(os.fsencode(where.path))}?mode={mode}",
         "uri": True,
         "isolation_level": None,
         "timeout": BUSY_TIMEOUT,

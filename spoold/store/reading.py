@@ -171,14 +171,20 @@ async def events(session: Session, after: int, limit: int) -> list[EventRecord]:
     return [records.event(row) for row in await session.rows(SQL.events, (after, limit))]
 
 
+async def spoolers(session: Session, is_alive: Callable[[str], bool]) -> tuple[SpoolerRecord, ...]:
+    """The spoolers that have not said that they ended. `is_alive(mark)` says whether a spooler's lock is held."""
+    rows = await session.rows(SQL.spoolers)
+    return tuple(SpoolerRecord(id_, host, pid, iso(at), is_alive(mark)) for id_, host, pid, at, mark in rows)
+
+
 async def status(session: Session, now: int, is_alive: Callable[[str], bool]) -> QueueStatus:
-    """The queue as a whole. `is_alive(mark)` says whether a spooler's lock is held; `now` is in milliseconds."""
+    """The queue as a whole. `is_alive`: see spoolers; `now` is in milliseconds."""
     async with snapshot(session):
         counts = await session.rows(SQL.outgoing_counts)
         finished = {state: (await session.rows(SQL.finished_count, (state, COUNTED)))[0][0] for state in FINISHED}
         ((doubtful,),) = await session.rows(SQL.doubtful)
         oldest = await session.rows(SQL.oldest)
-        spoolers = await session.rows(SQL.spoolers)
+        living = await spoolers(session, is_alive)
         transports = await session.rows(SQL.transports)
     unfinished = {row[0]: row[1] for row in counts}
     begun = oldest[0][0] if oldest else None
@@ -191,6 +197,6 @@ async def status(session: Session, now: int, is_alive: Callable[[str], bool]) ->
         in_doubt=doubtful,
         oldest_submit_time=iso_or_none(begun),
         oldest_age=None if begun is None else max(0, now - begun) / 1000,
-        spoolers=tuple(SpoolerRecord(id_, host, pid, iso(at), is_alive(mark)) for id_, host, pid, at, mark in spoolers),
+        spoolers=living,
         transports=tuple(TransportRecord(name, by, state, why, iso(at)) for name, by, state, why, at in transports),
     )

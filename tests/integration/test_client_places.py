@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from both import KINDS, Both
+from users import as_owner, not_root
 
 from spoold import (
     AsyncSpool,
@@ -101,35 +100,16 @@ async def test_what_names_no_queue_is_refused(kind: Kind, url: str) -> None:
         await use(kind, url)
 
 
-@pytest.fixture
-def somebody() -> Iterator[Path]:
-    """A folder that everybody may enter, for a process that is not root."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        if os.geteuid() == 0:
-            os.setresuid(65534, 65534, 0)
-            yield Path(folder)
-            os.setresuid(0, 0, 0)
-        else:
-            yield Path(folder)
-
-
-def as_owner(action: Callable[[], object]) -> None:
-    """Something that another user does, where the test can be two users."""
-    user = os.getuid()
-    if os.getresuid()[2] == 0:
-        os.setresuid(0, 0, 0)
-    action()
-    os.setresuid(user, user, os.getresuid()[2])
-
-
 @pytest.mark.parametrize("kind", KINDS)
-async def test_without_permission_nothing_is_stored(somebody: Path, kind: Kind) -> None:
-    path = somebody / "queue.db"
-    as_owner(lambda: create(QueuePath.of(path)))
-    as_owner(lambda: path.chmod(0))
-    with pytest.raises(NoAccess, match="join the queue's group"):
-        await use(kind, path)
-    as_owner(lambda: path.chmod(0o444))
-    with pytest.raises((NoAccess, QueueUnusable)):
-        await use(kind, path)
+async def test_without_permission_nothing_is_stored(kind: Kind) -> None:
+    with not_root() as folder:
+        path = folder / "queue.db"
+        with as_owner():
+            create(QueuePath.of(path))
+            path.chmod(0)
+        with pytest.raises(NoAccess, match="join the queue's group"):
+            await use(kind, path)
+        with as_owner():
+            path.chmod(0o444)
+        with pytest.raises((NoAccess, QueueUnusable)):
+            await use(kind, path)

@@ -236,8 +236,8 @@ BEGIN
     WHERE NEW.recipients IS NULL OR replace(replace(replace(replace(NEW.recipients, ' ', ''), char(9), ''), char(10), ''), char(13), '') IN ('', '[]', 'null');
     SELECT RAISE(ABORT, 'MAPI_E_CORRUPT_DATA: recipients must be a JSON array of addresses or of objects with an "address"')
     WHERE typeof(NEW.recipients) <> 'text'
-        OR trim(NEW.recipients, ' ' || char(9, 10, 13)) NOT LIKE '[%'
-        OR trim(NEW.recipients, ' ' || char(9, 10, 13)) NOT LIKE '%]';
+        OR substr(trim(NEW.recipients, ' ' || char(9, 10, 13)), 1, 1) <> '['
+        OR substr(trim(NEW.recipients, ' ' || char(9, 10, 13)), -1) <> ']';
     SELECT RAISE(ABORT, 'MAPI_E_CORRUPT_DATA: a recipient must be an address, or an object with "address" and "type" to, cc or bcc')
     FROM json_tree(NEW.recipients) e
     WHERE e.parent = 0 AND NOT (
