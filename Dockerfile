@@ -9,15 +9,18 @@
 # Any image of the Debian family that has python3 (3.11 or newer) with venv.
 ARG BASE=python:3.13-slim
 
+# A package index of your own: docker build --secret id=pip.conf,src=FILE .
 FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY requirements.lock requirements-build.lock ./
-RUN python3 -m venv /opt/spoold && /opt/spoold/bin/pip install --require-hashes -r requirements.lock \
- && python3 -m venv /opt/build && /opt/build/bin/pip install --require-hashes -r requirements-build.lock
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    python3 -m venv /opt/build && python3 -m venv --without-pip /opt/spoold \
+ && /opt/build/bin/pip install --require-hashes -r requirements-build.lock \
+ && /opt/build/bin/pip --python /opt/spoold install --require-hashes -r requirements.lock
 COPY . .
 RUN /opt/build/bin/python -m hatchling build -t wheel -d /dist \
- && /opt/spoold/bin/pip install --no-index --no-deps /dist/*.whl
+ && /opt/build/bin/pip --python /opt/spoold install --no-index --no-deps /dist/*.whl
 
 FROM ${BASE}
 # The ids are fixed so that other containers which share the volume can take the same ones.

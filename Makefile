@@ -1,5 +1,6 @@
 # make run    the spooler, from this tree
 # make test   every check; make lint, make pytest PYTEST_ARGS="-k abort": some of them
+# make image  build the image and run it; make unit: the systemd unit in a systemd of its own (both on Debian, as root)
 # make lock   write the lock files anew (UPGRADE=1: with the newest versions)
 # make clean  remove what the others made
 
@@ -7,11 +8,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
+DEBIAN := build/debian.tar
 
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint pytest pytest-newest lock clean
+.PHONY: run test lint pytest pytest-newest image unit lock clean
 .DELETE_ON_ERROR:
 
 run: $(READY)
@@ -42,6 +44,12 @@ $(READY): requirements-dev.lock pyproject.toml
 	@$(BIN)/pip install -qq --require-hashes -r requirements-dev.lock
 	@$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
+
+image unit: $(READY) $(DEBIAN)
+	@echo "== $@" && tools/$@.sh $(DEBIAN)
+
+$(DEBIAN): tools/debian_root.sh
+	@echo "== $@: a small Debian to build the image on, and to boot" && tools/debian_root.sh $@
 
 COMPILE = $(VENV)-lock/bin/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"

@@ -34,6 +34,7 @@ def queue(tmp_path: Path) -> Path:
         (),
         ("trusted_schema = OFF",),
         ("trusted_schema = OFF", "recursive_triggers = ON", "foreign_keys = ON"),
+        ("trusted_schema = OFF", "case_sensitive_like = ON"),
     ],
     ids=["plain", "untrusted schema", "odd settings"],
 )

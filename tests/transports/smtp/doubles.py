@@ -84,7 +84,8 @@ class Session:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
-        self.read = b""
+        self.read = bytearray()
+        self._buffer = bytearray()
         self.end = ""
         self.quit = False
         self.failure: BaseException | None = None
@@ -122,13 +123,10 @@ class Session:
         return await self._until(b"\r\n.\r\n")
 
     async def octets(self, count: int) -> None:
-        """At least so many octets of whatever."""
-        while count > 0:
-            chunk = await self.reader.read(65536)
-            if not chunk:
-                raise Hangup
-            self.read += chunk
-            count -= len(chunk)
+        """So many octets of whatever."""
+        while len(self._buffer) < count:
+            await self._more()
+        del self._buffer[:count]
 
     def close(self) -> None:
         self.writer.close()
@@ -138,13 +136,26 @@ class Session:
         self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
+    @property
+    def ahead(self) -> bool:
+        """True if the client has said more than was expected so far."""
+        return bool(self._buffer or self.reader._buffer)  # type: ignore[attr-defined]
+
+    async def _more(self) -> None:
+        chunk = await self.reader.read(65536)
+        if not chunk:
+            raise Hangup
+        self.read += chunk
+        self._buffer += chunk
+
     async def _until(self, end: bytes) -> bytes:
-        try:
-            data = await self.reader.readuntil(end)
-        except asyncio.IncompleteReadError as exc:
-            self.read += exc.partial
-            raise Hangup from exc
-        self.read += data
+        searched = 0
+        while (at := self._buffer.find(end, searched)) < 0:
+            searched = max(0, len(self._buffer) - len(end))
+            await self._more()
+        at += len(end)
+        data = bytes(self._buffer[:at])
+        del self._buffer[:at]
         return data
 
 
@@ -165,7 +176,7 @@ class ScriptedServer:
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._play, "127.0.0.1", 0, ssl=self._tls, limit=1 << 26)
+        self._server = await asyncio.start_server(self._play, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -69,9 +69,13 @@ async def test_a_session_is_given_up_after_its_number_of_messages(relay: Relay) 
 
 
 async def test_a_session_is_given_up_when_it_is_old(relay: Relay) -> None:
+    async def age(_: object) -> None:
+        for session in transport._pool._all:
+            session.opened_at -= 300
+
     async with ScriptedServer(one) as server:
-        transport = await relay(server.port, connection_lifetime=1e-9)
-        assert isinstance(await deliver(transport), Accepted)
+        transport = await relay(server.port)
+        assert isinstance((await transport.deliver(FakeDelivery(ANN, on_lock=age)))[ANN], Accepted)
     assert server.sessions[0].quit
 
 
@@ -92,7 +96,7 @@ async def test_an_idle_session_whose_server_says_anything_is_dropped(relay: Rela
         session.say_raw(words)
 
     async with ScriptedServer(talkative, one) as server:
-        transport = await relay(server.port)
+        transport = await relay(server.port, connection_idle_time=3600)
         assert isinstance(await deliver(transport), Accepted)
         said.set()
         await server.sessions[0].over.wait()

@@ -189,6 +189,7 @@ async def test_starttls_with_a_wrong_certificate_defers(
     server_tls: ssl.SSLContext,
     stranger_tls: ssl.SSLContext,
     ca_file: Path,
+    *,
     trusted: bool,
 ) -> None:
     mailbox = Mailbox()
@@ -224,7 +225,7 @@ async def test_implicit_tls_carries_megabytes(
     ],
 )
 async def test_every_mechanism_logs_in_under_tls(
-    real: ServerThread, relay: Relay, server_tls: ssl.SSLContext, ca_file: Path, auth: str, used: str
+    real: ServerThread, relay: Relay, server_tls: ssl.SSLContext, ca_file: Path, *, auth: str, used: str
 ) -> None:
     mailbox = Mailbox()
     port = real.listen(mailbox, tls_context=server_tls, auth_required=True, authenticator=mailbox.authenticate)

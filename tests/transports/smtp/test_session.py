@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from spoold.provider import Accepted, Deferred, Outcome, Reply, Status, TransportFault
-from spoold_smtp import SmtpTransport, session as spoold_session
+from spoold_smtp import SmtpTransport
+from spoold_smtp import session as spoold_session
 from tests.transports.smtp.conftest import Relay
 from tests.transports.smtp.doubles import ANN, FakeDelivery, ScriptedServer, Session
 
@@ -341,7 +342,7 @@ async def test_logoff_under_tls_says_quit(relay: Relay, server_tls: ssl.SSLConte
 
 
 async def test_a_file_of_certificates_that_is_none_is_a_fault_at_logon(relay: Relay, tmp_path: Path) -> None:
-    with pytest.raises(TransportFault, match="cannot read tls_ca_file .*absent.pem: No such file"):
+    with pytest.raises(TransportFault, match=r"cannot read tls_ca_file .*absent.pem: No such file"):
         await relay(25, tls="starttls", tls_ca_file=tmp_path / "absent.pem")
     (tmp_path / "rubbish.pem").write_text("rubbish")
     with pytest.raises(TransportFault, match=r"cannot read tls_ca_file .*rubbish.pem"):
@@ -364,7 +365,7 @@ async def test_credentials_are_not_sent_where_the_server_offers_no_tls(relay: Re
 
 
 async def test_credentials_without_tls_are_a_fault_at_logon(relay: Relay) -> None:
-    with pytest.raises(TransportFault, match='tls = "none" would send the credentials of user \'ann\' in plain text'):
+    with pytest.raises(TransportFault, match="tls = \"none\" would send the credentials of user 'ann' in plain text"):
         await relay(25, tls="none", **LOGIN)
 
 
@@ -524,7 +525,7 @@ async def test_a_password_file_that_cannot_be_used_is_a_fault_at_logon(
         await relay(25, username="ann", password_file=path)
 
 
-# validate()
+# Probing
 
 
 async def test_validate_tells_why_a_relay_is_not_well(relay: Relay) -> None:

@@ -11,8 +11,7 @@ from spoold.provider import Accepted, Deferred, InDoubt, Recipient, Rejected, Re
 from tests.transports.smtp.conftest import Relay
 from tests.transports.smtp.doubles import ANN, BOB, BODY, CAT, FakeDelivery, ScriptedServer, Session, forever, withdrawn
 
-MEGABYTES = [b"0123456789abcdef" * 4 + b"\r\n"] * 500_000  # 33 MB, one line a chunk
-CHUNKS = [b"".join(MEGABYTES[:3972])] * 60  # 15.7 MB in chunks just below 256 KiB
+MEGABYTES = [(b"0123456789abcdef" * 4 + b"\r\n") * 3971] * 100  # 26 MB in chunks of nearly 256 KiB
 PIPELINING = pytest.mark.parametrize("extensions", [("PIPELINING",), ()], ids=["pipelined", "one by one"])
 DOT = b"\r\n.\r\n"
 
@@ -37,7 +36,7 @@ class _Steps:
             return
         for command, reply in zip(commands, replies, strict=True):
             await self.session.expect(command)
-            assert not self.session.reader._buffer, "the client did not wait for the reply"  # type: ignore[attr-defined]
+            assert not self.session.ahead, "the client did not wait for the reply"
             self.session.say(reply)
 
 
@@ -363,7 +362,7 @@ async def test_a_connection_lost_before_the_dot_defers(relay: Relay, replies: tu
 
     async with ScriptedServer(script) as server:
         transport = await relay(server.port)
-        delivery = FakeDelivery(ANN, content=CHUNKS)
+        delivery = FakeDelivery(ANN, content=MEGABYTES)
         outcome = (await transport.deliver(delivery))[ANN]
         assert isinstance(outcome, Deferred)
         assert "lost" in outcome.reply.text
@@ -401,7 +400,7 @@ async def test_a_reply_in_the_midst_of_the_data_stops_the_upload(
         assert len(server.sessions[0].read) < delivery.size
 
 
-@pytest.mark.parametrize("content", [BODY, CHUNKS], ids=["small", "megabytes"])
+@pytest.mark.parametrize("content", [BODY, MEGABYTES], ids=["small", "megabytes"])
 async def test_the_message_is_there_to_its_last_crlf_when_the_lock_is_taken_and_the_dot_is_not(
     relay: Relay, content: bytes | list[bytes]
 ) -> None:
@@ -427,7 +426,7 @@ async def test_the_message_is_there_to_its_last_crlf_when_the_lock_is_taken_and_
         await transport.logoff()
 
 
-@pytest.mark.parametrize("content", [BODY, CHUNKS], ids=["small", "megabytes"])
+@pytest.mark.parametrize("content", [BODY, MEGABYTES], ids=["small", "megabytes"])
 async def test_a_refused_lock_breaks_the_connection_without_a_dot_or_an_orderly_end(
     relay: Relay, content: bytes | list[bytes]
 ) -> None:
@@ -447,7 +446,7 @@ async def test_a_refused_lock_breaks_the_connection_without_a_dot_or_an_orderly_
         assert DOT not in server.sessions[0].read
 
 
-@pytest.mark.parametrize("content", [BODY, CHUNKS], ids=["small", "megabytes"])
+@pytest.mark.parametrize("content", [BODY, MEGABYTES], ids=["small", "megabytes"])
 async def test_a_task_cancelled_while_it_waits_for_the_lock_never_sends_the_dot(
     relay: Relay, content: bytes | list[bytes]
 ) -> None:
@@ -520,7 +519,7 @@ async def test_a_task_cancelled_after_the_dot_breaks_the_connection(relay: Relay
 async def test_content_that_cannot_be_read_breaks_the_connection_without_a_dot(relay: Relay) -> None:
     class Lost(FakeDelivery):
         async def content(self) -> AsyncIterator[bytes]:
-            yield CHUNKS[0]
+            yield MEGABYTES[0]
             raise LookupError("lost")
 
     async def script(session: Session) -> None:
@@ -529,7 +528,7 @@ async def test_content_that_cannot_be_read_breaks_the_connection_without_a_dot(r
 
     async with ScriptedServer(script) as server:
         transport = await relay(server.port)
-        delivery = Lost(ANN, content=CHUNKS)
+        delivery = Lost(ANN, content=MEGABYTES)
         with pytest.raises(LookupError):
             await transport.deliver(delivery)
         await server.sessions[0].over.wait()
@@ -604,10 +603,31 @@ async def test_a_server_that_stops_reading_the_data_defers(relay: Relay) -> None
 
     async with ScriptedServer(script) as server:
         transport = await relay(server.port, timeout=0.2)
-        delivery = FakeDelivery(ANN, content=CHUNKS)
+        delivery = FakeDelivery(ANN, content=MEGABYTES)
         assert await transport.deliver(delivery) == {
             ANN: Deferred(Reply.local("4.4.2", "timed out waiting for the server to take the data"))
         }
+        assert delivery.locked == []
+        done.set()
+
+
+async def test_a_server_that_stops_reading_and_hangs_up_defers_at_once(relay: Relay) -> None:
+    done = asyncio.Event()
+
+    async def script(session: Session) -> None:
+        await session.greet("PIPELINING")
+        await session.envelope()
+        session.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        session.writer.write_eof()
+        await done.wait()
+        session.writer.transport.resume_reading()  # type: ignore[attr-defined]
+
+    async with ScriptedServer(script) as server:
+        transport = await relay(server.port)
+        delivery = FakeDelivery(ANN, content=MEGABYTES)
+        outcome = (await transport.deliver(delivery))[ANN]
+        assert isinstance(outcome, Deferred)
+        assert "lost" in outcome.reply.text
         assert delivery.locked == []
         done.set()
 
