@@ -36,7 +36,7 @@ def queue(tmp_path: Path) -> Path:
         ("trusted_schema = OFF", "recursive_triggers = ON", "foreign_keys = ON"),
         ("trusted_schema = OFF", "case_sensitive_like = ON"),
     ],
-    ids=["plain", "untrusted schema", "odd settings"],
+    ids=["plain", "untrusted schema", "odd settings", "case matters"],
 )
 def sql(request: pytest.FixtureRequest, queue: Path) -> Iterator[sqlite3.Connection]:
     """A program that knows nothing of spoold."""
