@@ -67,7 +67,7 @@ async def test_a_bad_row_fails_alone_with_its_reason_in_the_timeline(queue: Path
         good = f"{1000:032x}"
         insert(queue, good, ["ann@example.com", "ann@example.com", {"address": "bob@example.com", "type": "bcc"}])
         assert await settled(queue, good, hostile) == ["sent", "sent"]
-        assert server.mails[-1].recipients == ["ann@example.com", "bob@example.com"]
+        assert ["ann@example.com", "bob@example.com"] in [mail.recipients for mail in server.mails]
         assert await settled(queue, *ids.values()) == ["failed"] * len(bad)
         assert len(server.mails) == 2
         with Spool(queue) as spool:

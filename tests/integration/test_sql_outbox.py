@@ -32,11 +32,9 @@ def queue(tmp_path: Path) -> Path:
 @pytest.fixture(
     params=[
         (),
-        ("trusted_schema = OFF",),
-        ("trusted_schema = OFF", "recursive_triggers = ON", "foreign_keys = ON"),
-        ("trusted_schema = OFF", "case_sensitive_like = ON"),
+        ("trusted_schema = OFF", "recursive_triggers = ON", "foreign_keys = ON", "case_sensitive_like = ON"),
     ],
-    ids=["plain", "untrusted schema", "odd settings", "case matters"],
+    ids=["plain", "odd settings"],
 )
 def sql(request: pytest.FixtureRequest, queue: Path) -> Iterator[sqlite3.Connection]:
     """A program that knows nothing of spoold."""

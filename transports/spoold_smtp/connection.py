@@ -108,7 +108,7 @@ class Connection(asyncio.Protocol):
         """The replies that the last `ask()` called for; fewer only if the connection is broken."""
         reader = self._reader
         while len(reader.replies) < self._asked and not self.broken:
-            await self._wait()
+            await self._new_waiter()
         replies, reader.replies = reader.replies, []
         self._asked = 0
         self._deadline = inf
@@ -249,15 +249,12 @@ class Connection(asyncio.Protocol):
         self._awaited = "the server to take the data"
         self._limit(seconds)
         while self._paused and self.broken is None:
-            await self._wait()
+            await self._new_waiter()
         self._deadline = inf
 
-    async def _wait(self) -> None:
+    def _new_waiter(self) -> asyncio.Future[None]:
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _limit(self, seconds: float) -> None:
         """Let the deadline be `seconds` from now."""
@@ -292,7 +289,7 @@ class Connection(asyncio.Protocol):
             self.break_off(Reply.local("4.5.0", f"a reply that was not asked for: {reply}"))
 
     def _loss(self, exc: Exception | None = None) -> Reply:
-        waiting = f" while waiting for {self._awaited}" if self._waiter is not None else ""
+        waiting = f" while waiting for {self._awaited}" if self._waiter is not None and not self._waiter.done() else ""
         detail = f": {exc.strerror or exc}" if isinstance(exc, OSError) else ""
         return Reply.local("4.4.2", f"connection to {self.peer} lost{waiting}{detail}")
 

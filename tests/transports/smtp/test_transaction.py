@@ -618,6 +618,9 @@ async def test_a_server_that_stops_reading_and_hangs_up_defers_at_once(relay: Re
         await session.greet("PIPELINING")
         await session.envelope()
         session.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        (client,) = transport._pool._all
+        while not client._paused:
+            await asyncio.sleep(0)
         session.writer.write_eof()
         await done.wait()
         session.writer.transport.resume_reading()  # type: ignore[attr-defined]
@@ -627,7 +630,7 @@ async def test_a_server_that_stops_reading_and_hangs_up_defers_at_once(relay: Re
         delivery = FakeDelivery(ANN, content=MEGABYTES)
         outcome = (await transport.deliver(delivery))[ANN]
         assert isinstance(outcome, Deferred)
-        assert "lost" in outcome.reply.text
+        assert "lost while waiting for the server to take the data" in outcome.reply.text
         assert delivery.locked == []
         done.set()
 
