@@ -303,7 +303,7 @@ class Daemon:
         self._feeder.wake()
 
     def _freed(self) -> None:
-        self._feeder.knock()
+        self._feeder.search()
         self._intake.wake()
 
     def _flushed(self) -> None:

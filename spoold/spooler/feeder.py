@@ -64,6 +64,7 @@ class Feeder:
         self._due: dict[str | None, int] = {}  # when the next recipient of a destination is due, as far as known
         self._next_probe = 0.0  # monotonic
         self._vain_probes = 0  # in a row
+        self._search = True
         self.token = 0
         self.stopped = False
         self.idle = asyncio.Event()
@@ -79,6 +80,11 @@ class Feeder:
         """There is room for more, or something else to look at."""
         self._wake.set()
 
+    def search(self) -> None:
+        """Others may have left something under any destination's name."""
+        self._search = True
+        self.knock()
+
     def waiting(self, destination: str | None, due: int) -> None:
         """Something waits in the queue under this name, due at that time (milliseconds)."""
         self._due[destination] = min(due, self._due.get(destination, due))
@@ -89,9 +95,11 @@ class Feeder:
     async def run(self) -> None:
         """Feed the lanes, for ever. What the queue holds at the start is found by itself."""
         loop = asyncio.get_running_loop()
-        await self.find_destinations()
         self.knock()
         while True:
+            if self._search:
+                self._search = False
+                await self._find_destinations()
             claimed = await self._feed() if not self.stopped else 0
             if claimed and self._lanes.in_hand < self._capacity // 2:
                 continue
@@ -103,8 +111,8 @@ class Feeder:
             self._wake.clear()
             self.idle.clear()
 
-    async def find_destinations(self) -> None:
-        """Look which destinations have something waiting: at the start, and after another spooler's end."""
+    async def _find_destinations(self) -> None:
+        """Look which destinations have something waiting."""
         for (destination,) in await self._reader.rows(spooling.SQL.destinations):
             self._due.setdefault(destination, 0)
 

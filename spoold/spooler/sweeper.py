@@ -77,7 +77,11 @@ class Sweeper:
         """Free what dead or stopped spoolers have."""
         now = self._clock.monotonic()
         others = await self._reader.rows(SQL.other_incarnations, (self.token,))
-        self._seen = {id_: seen for id_, seen in self._seen.items() if id_ in {row[0] for row in others}}
+        ended = self._seen.keys() - {row[0] for row in others}
+        for id_ in ended:
+            del self._seen[id_]
+        if ended:  # in order: what it handed back is for the others
+            self._freed()
         for id_, host, pid, mark, beat in others:
             if is_dead(self._where, mark):
                 await self._recover(id_, mark, f"process {pid} on {host} has ended")
@@ -101,6 +105,7 @@ class Sweeper:
 
     async def housekeeping(self) -> None:
         """Expire what has waited too long, drop unfinished uploads, mend due times after a jump of the clock."""
+        self._freed()  # whatever no hint told of
         now = self._clock.now()
         limit = 1000
         while True:

@@ -268,3 +268,17 @@ async def test_a_slow_destination_does_not_hold_up_the_others(queue: Path) -> No
             assert await settled(queue, late) == ["sent"]
             assert not slow.mails
             slow.dot_gate.set()
+
+
+async def test_what_a_spooler_hands_back_at_its_end_goes_to_the_other_one(queue: Path) -> None:
+    async with SmtpServer() as server, SpoolerProcess(queue, server.url):
+        server.dot_gate.clear()
+        async with SpoolerProcess(queue, server.url) as other:
+            with Spool(queue) as spool:
+                entry_ids = [spool.submit(CONTENT % number) for number in range(300)]
+            await server.dot_seen.wait()
+            other.send(signal.SIGTERM)
+            asyncio.get_running_loop().call_later(0.2, server.dot_gate.set)
+            assert await other.wait() == 0
+        assert set(await settled(queue, *entry_ids)) == {"sent"}
+        assert len(server.mails) == 300

@@ -155,6 +155,14 @@ async def test_every_reply_has_the_full_time(rig: Rig) -> None:
     assert rig.wire.end == "aborted"
 
 
+async def test_replies_that_have_come_do_not_grow_late(rig: Rig) -> None:
+    rig.connection.ask(b"MAIL, RCPT, DATA", 1, 60, "the replies")
+    rig.connection.data_received(b"354 go\r\n")
+    rig.clock.advance(3600)  # the content is slow to come
+    assert await rig.connection.answers() == [(354, b"go")]
+    assert rig.connection.sound
+
+
 async def test_octets_that_make_no_reply_do_not_buy_time(rig: Rig) -> None:
     rig.connection.ask(b"MAIL", 1, 60, "the reply")
     task = rig.started(rig.connection.answers())
@@ -231,9 +239,7 @@ def test_a_lost_connection_leaves_no_timer_and_tells_its_owner_once(rig: Rig) ->
     rig.connection.connection_lost(ConnectionResetError(104, "Connection reset by peer"))
     assert lost == [rig.connection]
     assert not rig.clock.armed
-    assert rig.connection.broken == Reply.local(
-        "4.4.2", "connection to relay.test:25 lost: Connection reset by peer"
-    )
+    assert rig.connection.broken == Reply.local("4.4.2", "connection to relay.test:25 lost: Connection reset by peer")
 
 
 async def test_nothing_is_written_to_a_broken_connection(rig: Rig) -> None:

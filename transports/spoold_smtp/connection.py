@@ -207,6 +207,7 @@ class Connection(asyncio.Protocol):
                     self.break_off(reply_from(*reply))
                     return
             if count == self._asked:
+                self._deadline = inf
                 self._wake()
             elif count > before:
                 self._limit(self._seconds)
