@@ -94,6 +94,17 @@ class Rig:
             cast(asyncio.AbstractEventLoop, self.clock),
         )
 
+    @property
+    def broken(self) -> Reply | None:
+        return self.connection.broken
+
+    @property
+    def end(self) -> str:
+        return self.wire.end
+
+    def is_open(self) -> bool:
+        return not self.wire.end
+
     def started(self, awaitable: Any) -> asyncio.Task[Any]:
         return asyncio.ensure_future(awaitable)
 
@@ -136,8 +147,8 @@ async def test_a_part_of_a_reply_does_not_stand_for_room_in_the_buffer(rig: Rig)
     rig.connection.resume_writing()
     await task
     assert not rig.connection.check()
-    assert rig.connection.broken == Reply.local("4.5.0", "the server spoke unasked")
-    assert rig.wire.end == "aborted"
+    assert rig.broken == Reply.local("4.5.0", "the server spoke unasked")
+    assert rig.end == "aborted"
 
 
 async def test_every_reply_has_the_full_time(rig: Rig) -> None:
@@ -148,11 +159,11 @@ async def test_every_reply_has_the_full_time(rig: Rig) -> None:
         rig.clock.advance(50)
         rig.connection.data_received(b"250 ok\r\n")
     rig.clock.advance(59)
-    assert rig.connection.broken is None
+    assert rig.is_open()
     rig.clock.advance(1)
-    assert rig.connection.broken == Reply.local("4.4.2", "timed out waiting for the replies")
+    assert rig.broken == Reply.local("4.4.2", "timed out waiting for the replies")
     assert await task == [(250, b"ok"), (250, b"ok")]
-    assert rig.wire.end == "aborted"
+    assert rig.end == "aborted"
 
 
 async def test_replies_that_have_come_do_not_grow_late(rig: Rig) -> None:
@@ -170,7 +181,7 @@ async def test_octets_that_make_no_reply_do_not_buy_time(rig: Rig) -> None:
     for octet in (b"2", b"5", b"0"):
         rig.clock.advance(20)
         rig.connection.data_received(octet)
-    assert rig.connection.broken is not None
+    assert rig.broken is not None
     assert await task == []
 
 
@@ -192,7 +203,7 @@ async def test_a_shorter_limit_is_kept_although_a_longer_one_is_running(rig: Rig
     await rig.connection.answers()
     rig.connection.ask(b"RSET", 1, 20, "the reply to RSET")
     rig.clock.advance(20)
-    assert rig.connection.broken is not None
+    assert rig.broken is not None
 
 
 def test_an_idle_session_says_quit_when_its_time_is_up_and_is_cut_if_that_is_not_heard(rig: Rig) -> None:
@@ -202,9 +213,9 @@ def test_an_idle_session_says_quit_when_its_time_is_up_and_is_cut_if_that_is_not
     rig.clock.advance(0.2)
     assert rig.wire.written == b"QUIT\r\n"
     assert not rig.connection.unpark()
-    assert not rig.wire.end
+    assert rig.is_open()
     rig.clock.advance(QUIT_SECONDS)
-    assert rig.wire.end == "aborted"
+    assert rig.end == "aborted"
 
 
 def test_the_reply_to_quit_closes_the_connection(rig: Rig) -> None:
@@ -212,7 +223,7 @@ def test_the_reply_to_quit_closes_the_connection(rig: Rig) -> None:
     rig.connection.quit()
     assert rig.wire.written == b"QUIT\r\n"
     rig.connection.data_received(b"221 bye\r\n")
-    assert rig.wire.end == "closed"
+    assert rig.end == "closed"
     rig.connection.connection_lost(None)
     assert not rig.clock.armed
 
@@ -220,7 +231,7 @@ def test_the_reply_to_quit_closes_the_connection(rig: Rig) -> None:
 def test_an_idle_session_found_broken_is_not_used(rig: Rig) -> None:
     rig.connection.park(5)
     rig.connection.data_received(b"421 bye\r\n")
-    assert rig.wire.end == "aborted"
+    assert rig.end == "aborted"
     assert not rig.connection.unpark()
     rig.connection.quit()
     assert rig.wire.written == b""
@@ -239,7 +250,7 @@ def test_a_lost_connection_leaves_no_timer_and_tells_its_owner_once(rig: Rig) ->
     rig.connection.connection_lost(ConnectionResetError(104, "Connection reset by peer"))
     assert lost == [rig.connection]
     assert not rig.clock.armed
-    assert rig.connection.broken == Reply.local("4.4.2", "connection to relay.test:25 lost: Connection reset by peer")
+    assert rig.broken == Reply.local("4.4.2", "connection to relay.test:25 lost: Connection reset by peer")
 
 
 async def test_nothing_is_written_to_a_broken_connection(rig: Rig) -> None:
@@ -251,11 +262,11 @@ async def test_nothing_is_written_to_a_broken_connection(rig: Rig) -> None:
     rig.connection.quit()
     rig.connection.data_received(b"250 ok\r\n")
     assert rig.wire.written == b""
-    assert rig.connection.broken == Reply.local("4.4.2", "first")
+    assert rig.broken == Reply.local("4.4.2", "first")
 
 
 async def test_a_question_after_words_that_nobody_asked_for_is_not_put(rig: Rig) -> None:
     rig.connection.data_received(b"25")
     rig.connection.ask(b".\r\n", 1, 60, "the reply")
     assert rig.wire.written == b""
-    assert rig.wire.end == "aborted"
+    assert rig.end == "aborted"

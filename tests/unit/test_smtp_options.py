@@ -124,3 +124,10 @@ def test_one_timeout_caps_every_step() -> None:
 )
 def test_only_a_domain_name_of_its_own_is_said_in_ehlo(name: str, fit: bool) -> None:
     assert is_ehlo_name(name) is fit
+
+
+def test_with_a_username_the_server_has_to_prove_who_it_is_unless_something_else_is_said() -> None:
+    credentials = {"username": "app", "password": "secret"}
+    assert SmtpOptions.model_validate({"host": "h"}).tls == "opportunistic"
+    assert SmtpOptions.model_validate({"host": "h", **credentials}).tls == "starttls"
+    assert SmtpOptions.model_validate({"host": "h", "tls": "opportunistic", **credentials}).tls == "opportunistic"

@@ -47,7 +47,8 @@ class SmtpOptions(BaseModel):
 
     `tls`: "none"; "opportunistic" (STARTTLS if offered, certificate not verified; RFC 7435); "starttls" (required and
     verified; RFC 3207); "implicit" (from the first octet, verified; RFC 8314). Certificates are verified against the
-    system's store or `tls_ca_file`. Credentials need TLS unless `allow_plaintext_auth`. With `auth = "xoauth2"` the
+    system's store or `tls_ca_file`. With a username the default is "starttls", so that a password is shown to nobody who
+    has not proved who he is; else it is "opportunistic". Credentials need TLS unless `allow_plaintext_auth`. With `auth = "xoauth2"` the
     password is the access token. `timeout` caps every network step, in seconds (see `timeouts`);
     `connection_idle_time` and `connection_lifetime` are seconds too.
     """
@@ -69,6 +70,13 @@ class SmtpOptions(BaseModel):
     messages_per_connection: int = Field(default=100, ge=1)
     connection_idle_time: Seconds = 5.0
     connection_lifetime: Seconds = 300.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _credentials_want_a_verified_server(cls, options: Any) -> Any:
+        if isinstance(options, dict) and "username" in options and not options.get("allow_plaintext_auth"):
+            return {"tls": "starttls", **options}
+        return options
 
     @field_validator("host")
     @classmethod

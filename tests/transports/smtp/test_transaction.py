@@ -619,7 +619,7 @@ async def test_a_server_that_stops_reading_and_hangs_up_defers_at_once(relay: Re
         await session.envelope()
         session.writer.transport.pause_reading()  # type: ignore[attr-defined]
         (client,) = transport._pool._all
-        while not client._paused:
+        while not client._paused:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0)
         session.writer.write_eof()
         await done.wait()
