@@ -61,7 +61,7 @@ def test_a_good_configuration_is_printed_as_it_holds_with_secrets_masked(capsys:
     assert output.startswith("# spoold.toml\n[queue]\n")
     held = tomllib.loads(output)
     assert held["queue"]["url"] == "mine.db"
-    assert held["transports"]["relay"]["tls"] == "opportunistic"
+    assert held["transports"]["relay"]["tls"] == "starttls"
     assert "hunter2" not in output
     assert errors == ""
 

@@ -82,7 +82,7 @@ def test_a_wrong_key_is_refused_with_one_clear_line(keys: dict[str, Any], key: s
 @pytest.mark.parametrize(
     "keys",
     [
-        {**LOGIN, "tls_ca_file": "/x"},
+        {**LOGIN, "tls": "none", "tls_ca_file": "/x"},
         {**LOGIN, "password_file": "/x"},
         {"password": "correct horse"},
         {**LOGIN, "timeout": "soon"},

@@ -357,7 +357,7 @@ async def test_credentials_are_not_sent_where_the_server_offers_no_tls(relay: Re
         await session.greet("AUTH PLAIN LOGIN")
 
     async with ScriptedServer(script) as server:
-        transport = await relay(server.port, **LOGIN)
+        transport = await relay(server.port, tls="opportunistic", **LOGIN)
         with pytest.raises(TransportFault, match="offers no TLS, so the credentials of user 'ann' were not sent"):
             await deliver(transport)
         await server.sessions[0].over.wait()
