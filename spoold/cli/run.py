@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
+from types import FrameType
 
 from spoold.faults import NO_FAULTS, Faults
 
@@ -32,6 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace, faults: Faults = NO_FAULTS) -> int:
     """Run until stopped or drained. `faults` is for tests that stop the daemon at a named point."""
+    signal.signal(signal.SIGTERM, _stop_before_anything_has_begun)
     import uvloop  # other commands start without these
 
     from spoold import eventlog, registry, settings
@@ -45,3 +49,8 @@ def run(args: argparse.Namespace, faults: Faults = NO_FAULTS) -> int:
     eventlog.configure(loaded.log.format, loaded.log.level)
     uvloop.run(Daemon(loaded, reload=load, faults=faults).run(drain=args.drain, restored=args.restored))
     return 0
+
+
+def _stop_before_anything_has_begun(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's
+    """As PID 1 of a container a process ignores what it does not handle, and loading takes its time."""
+    sys.exit(0)

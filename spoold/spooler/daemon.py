@@ -56,6 +56,7 @@ class Daemon:
         self._clock = clock or Clock()
         self._faults = faults
         self._stop = asyncio.Event()
+        self._hang_up = asyncio.Event()
         self._where = QueuePath.of(settings.queue.url)
         self._incarnation: Incarnation | None = None
         self._token = 0
@@ -68,6 +69,10 @@ class Daemon:
 
         `restored`: the queue comes from a backup, and what it holds may have been delivered since.
         """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):  # at once: as PID 1 nobody else would hear them
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up.set)
         transports = registry.build(self._settings)
         database.create(self._where)
         async with self._connection() as writer, self._connection(read_only=True) as reader:
@@ -215,20 +220,13 @@ class Daemon:
         await self._providers.run()
 
     async def _until_done(self, drain: bool) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        reload = asyncio.Event()
-        loop.add_signal_handler(signal.SIGHUP, reload.set)
         async with asyncio.TaskGroup() as waiting:
-            reloads = waiting.create_task(self._reloads(reload))
+            reloads = waiting.create_task(self._reloads())
             stopped = waiting.create_task(self._stop.wait())
             drained = [waiting.create_task(self._drained())] if drain else []
             await asyncio.wait([stopped, *drained], return_when=asyncio.FIRST_COMPLETED)
             for task in (reloads, stopped, *drained):
                 task.cancel()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.remove_signal_handler(number)
 
     async def _end(self) -> None:
         notify("STOPPING=1")
@@ -313,10 +311,10 @@ class Daemon:
 
     # -- reload --------------------------------------------------------------------------------------------------------
 
-    async def _reloads(self, asked: asyncio.Event) -> None:
+    async def _reloads(self) -> None:
         while True:
-            await asked.wait()
-            asked.clear()
+            await self._hang_up.wait()
+            self._hang_up.clear()
             if self._reload is None:
                 continue
             reloading()
