@@ -41,33 +41,34 @@ def run(args: argparse.Namespace) -> int:
         return error.exit_code
     print(f"# {loaded.path or 'no configuration file'}")
     print(settings.effective(loaded, options), end="")
-    if not args.probe:
-        return 0
     import asyncio
 
-    found = asyncio.run(_probe_all(transports))
-    print()
+    found = asyncio.run(_probe_all(transports, probe=args.probe))
+    if not args.probe:
+        found = {name: status for name, status in found.items() if not status.ok}
+    if found:
+        print()
     for name, status in found.items():
         print(f"# {name}: {'ok' if status.ok else 'failed'}{': ' if status.reason else ''}{_one_line(status.reason)}")
     return 0 if all(status.ok for status in found.values()) else Unavailable.exit_code
 
 
-async def _probe_all(transports: Mapping[str, Transport]) -> dict[str, Status]:
+async def _probe_all(transports: Mapping[str, Transport], *, probe: bool) -> dict[str, Status]:
     import asyncio
 
-    found = await asyncio.gather(*map(_probe, transports.values()))
+    found = await asyncio.gather(*(_probe(transport, probe=probe) for transport in transports.values()))
     return dict(zip(transports, found, strict=True))
 
 
-async def _probe(transport: Transport) -> Status:
-    """Log on, validate, log off. A provider's bug is a failure like any other here."""
+async def _probe(transport: Transport, *, probe: bool) -> Status:
+    """Log on (passwords and certificates are read), validate if asked for, log off. A provider's bug is a failure too."""
     import asyncio
 
     try:
         async with asyncio.timeout(PROBE_TIME):
             await transport.logon()
             try:
-                return await transport.validate()
+                return await transport.validate() if probe else Status(ok=True)
             finally:
                 await transport.logoff()
     except TransportFault as fault:

@@ -24,6 +24,7 @@ class Connection(Protocol):
 
     row_factory: Any
     text_factory: Any
+    isolation_level: Any
 
     @property
     def in_transaction(self) -> bool:
@@ -33,14 +34,18 @@ class Connection(Protocol):
 async def joined(connection: Connection, session: Session, where: QueuePath, operation: Operation[T]) -> T:
     """Run an operation in the transaction of `connection`, which begins here if it has not.
 
-    Raises QueueMissing if it is not a connection to the queue's file, UsageError if it is closed, and what the
-    operation raises.
+    Raises QueueMissing if it is not a connection to the queue's file, UsageError if it is closed, or in autocommit mode
+    with no transaction begun (nobody would commit it), and what the operation raises.
     """
     try:
         factories = connection.row_factory, connection.text_factory
         begun = not connection.in_transaction
     except (sqlite3.ProgrammingError, ValueError) as error:
         raise UsageError(f"connection: {error}") from error
+    if begun and (connection.isolation_level is None or getattr(connection, "autocommit", None) is True):
+        raise UsageError(
+            "connection is in autocommit mode and no transaction has begun: execute BEGIN first, or leave connection= out"
+        )
     connection.row_factory, connection.text_factory = None, str
     try:
         await _require_queue(session, where)

@@ -72,14 +72,20 @@ def prepared(message: Message, now: int) -> Submission:
         value = getattr(message, name)
         if value is not None and not isinstance(value, str):
             raise UsageError(f"{name} must be text, not {type(value).__name__}")
+    send_at = milliseconds(message.send_at, now, "send_at")
+    expires = milliseconds(message.expires, now, "expires")
+    if expires is not None and expires <= max(now, send_at or 0):
+        raise UsageError(
+            f"expires {message.expires!s:.80} is in the past, or not after send_at: it could never be sent"
+        )
     return prepare(
         message.content,
         sender=message.sender,
         recipients=_recipients(message.recipients),
         entry_id=message.entry_id,
         priority=message.priority,
-        send_at=milliseconds(message.send_at, now, "send_at"),
-        expires=milliseconds(message.expires, now, "expires"),
+        send_at=send_at,
+        expires=expires,
         key=message.key,
         hold=bool(message.hold),
         sent_folder=message.sent_folder,

@@ -86,6 +86,7 @@ class Daemon:
                         now = self._clock.now()
                         held = await self._ledger.write(lambda session: session.rows(SQL.hold_restored, (now,)))
                         eventlog.restored(count=len(held))
+                    await self._providers.logon()  # before anything can be sent
                     background += self._start(group)
                     notify("READY=1", f"STATUS=spooling {self._where.path}")
                     self.started.set()
@@ -206,7 +207,7 @@ class Daemon:
         self._lanes.open(group)
         self._intake.wake()
         parts = {
-            "providers": self._run_providers(),
+            "providers": self._providers.run(),
             "sweeper": self._sweeper.run(),
             "watcher": self._watcher.run(),
             "intake": self._intake.run(),
@@ -214,10 +215,6 @@ class Daemon:
             "watchdog": self._watchdog(),
         }
         return [group.create_task(part, name=name) for name, part in parts.items()]
-
-    async def _run_providers(self) -> None:
-        await self._providers.logon()
-        await self._providers.run()
 
     async def _until_done(self, drain: bool) -> None:
         async with asyncio.TaskGroup() as waiting:

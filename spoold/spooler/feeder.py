@@ -195,7 +195,7 @@ class Feeder:
                 claim.sender, claim.address, claim.address_type, claim.route_position, self._suspended
             )
             if choice is None:
-                reply = Reply.local("5.4.4", f"no transport serves {claim.address_type} addresses of this route")
+                reply = Reply.local("5.4.4", f"no route leads to a transport for this {claim.address_type} address")
                 self._reject(claim, token, Event.REJECTED, reply)
             else:
                 chosen.append((claim, choice))

@@ -202,6 +202,8 @@ def create(where: QueuePath) -> tuple[int, int]:
     refuse_network_file_system(directory)
     if os.path.isdir(where.path):
         raise errors.CannotCreate(f"cannot create {where.path}: it is a directory; name a file in it")
+    if existed and not os.access(where.path, os.R_OK | os.W_OK):
+        raise errors.NoAccess(f"queue {where.path} may not be written by this user: join the queue's group")
     if not existed and not os.access(directory, os.W_OK | os.X_OK):
         raise errors.CannotCreate(f"cannot create {where.path}: no permission to write in {directory}")
     try:

@@ -96,14 +96,18 @@ async def _key_owner(session: Session, message: Submission) -> str | None:
     """The entry id that was given out for the message's key before."""
     if message.key is None:
         return None
-    for entry_id, sender, size, digest in await session.rows(SQL.find_key, (message.key,)):
+    for entry_id, message_id, sender, size, digest in await session.rows(SQL.find_key, (message.key,)):
         same = sender is None or (
             sender == message.sender
             and size == len(message.content)
             and (digest is None or digest == hashlib.sha256(message.content).digest())
+            and {(r.address_type, r.address) for r in message.recipients}
+            == set(await session.rows(SQL.addresses, (message_id,)))
         )
         if not same:
-            raise errors.KeyReused(f"key {message.key!r} was used before, for another sender or content: {entry_id}")
+            raise errors.KeyReused(
+                f"key {message.key!r} was used before, for another sender, content or recipients: {entry_id}"
+            )
         return str(entry_id)
     return None
 

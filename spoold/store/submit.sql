@@ -2,9 +2,13 @@
 
 -- name: find_key
 -- Who has the idempotency key, and what the message was, if it is still there.
-SELECT k.entry_id, m.sender, m.message_size, m.digest
+SELECT k.entry_id, m.id, m.sender, m.message_size, m.digest
 FROM spoold_key k LEFT JOIN spoold_message m ON m.id = k.message_id
 WHERE k.key = ?
+
+-- name: addresses
+-- To whom a message went.
+SELECT address_type, address FROM spoold_recipient WHERE message_id = ? AND state <> 'expanded'
 
 -- name: insert_key
 -- Remember the key in the transaction that stores its message.

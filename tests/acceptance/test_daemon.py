@@ -136,6 +136,27 @@ async def test_a_wrong_password_suspends_the_transport_and_spares_the_messages(q
         assert set(_states(queue, entry_ids)) == {"queued"}
 
 
+async def test_a_backlog_is_sent_only_after_the_transport_has_logged_on(queue: Path) -> None:
+    """Credentials and certificates are read at logon: what is sent before goes without them."""
+    async with SmtpServer() as server:
+        config = f"""
+            [transports.relay]
+            host = "127.0.0.1"
+            port = {server.port}
+            tls = "none"
+            allow_plaintext_auth = true
+            username = "app"
+            password_file = "{queue.parent / "nowhere"}"
+        """
+        with Spool(queue) as spool:
+            entry_ids = [spool.submit(CONTENT % number) for number in range(10)]
+        async with SpoolerProcess(queue, config=config, arguments=["--drain"]) as spooler:
+            assert await spooler.wait() == 0
+            assert spooler.events("transport_suspended")
+        assert server.connections == 0
+        assert set(_states(queue, entry_ids)) == {"queued"}
+
+
 async def test_a_hundred_large_messages_in_flight_at_once_take_little_memory_each(queue: Path) -> None:
     """What is in hand of a message does not depend on its size; benchmarks/memory.py does it with 25 MB each."""
     large = b"Large: yes\n" + CONTENT % 1 + (b"x" * 75 + b"\n") * 40_000  # 3 MB

@@ -55,7 +55,7 @@ async def test_a_bad_row_fails_alone_with_its_reason_in_the_timeline(queue: Path
         "a bad sender": (["ann@example.com"], "eve@example.com>\r\nDATA", CONTENT, "sender"),
         "10,000 recipients": ([f"r{n}@example.com" for n in range(10_000)], "a@b", CONTENT, "at most 5000"),
         "an address of 10 kB": (["x" * 10_000 + "@example.com"], "a@b", CONTENT, "octets"),
-        "an unknown kind of address": ([{"address": "x", "address_type": "FAX"}], "a@b", CONTENT, "no transport"),
+        "an unknown kind of address": ([{"address": "x", "address_type": "FAX"}], "a@b", CONTENT, "no route leads"),
         "a header without end": (["ann@example.com"], "a@b", b"X: " + b"y" * 1_100_000, "header"),
     }
     async with SmtpServer() as server, SpoolerProcess(queue, server.url):

@@ -261,3 +261,19 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
         assert [p.kind for p in sync.parameters.values()] == [p.kind for p in other.parameters.values()], name
         assert [p.default for p in sync.parameters.values()] == [p.default for p in other.parameters.values()], name
         assert inspect.iscoroutinefunction(getattr(AsyncSpool, name))
+
+
+def test_the_same_key_for_other_recipients_is_refused(queue: Path) -> None:
+    with Spool(queue) as spool:
+        spool.submit(PLAIN, key="k", recipients=["ann@example.com", "bob@example.com"])
+        spool.submit(PLAIN, key="k", recipients=["bob@example.com", "ann@example.com"])
+        with pytest.raises(KeyReused, match="recipients"):
+            spool.submit(PLAIN, key="k", recipients=["ann@example.com"])
+        assert len(spool.list()) == 1
+
+
+def test_what_could_never_be_sent_in_time_is_refused(queue: Path) -> None:
+    with Spool(queue) as spool:
+        for options in ({"expires": 1}, {"expires": "+1m", "send_at": "+2m"}):
+            with pytest.raises(UsageError, match="expires"):
+                spool.submit(PLAIN, **options)  # type: ignore[arg-type]

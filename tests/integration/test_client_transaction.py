@@ -91,6 +91,14 @@ def begin(app: sqlite3.Connection) -> None:
     app.execute("INSERT INTO orders (name) VALUES ('seven')")
 
 
+def start(app: sqlite3.Connection, begun: bool = False) -> None:
+    """`begun`: something of the application's own comes first; else what an autocommit connection needs."""
+    if begun:
+        begin(app)
+    elif (app.isolation_level is None or getattr(app, "autocommit", None) is True) and not app.in_transaction:
+        app.execute("BEGIN")
+
+
 def orders(app: sqlite3.Connection) -> int:
     app.row_factory = None
     return int(app.execute("SELECT count(*) FROM orders").fetchone()[0])
@@ -102,8 +110,7 @@ def test_a_message_is_submitted_when_the_application_commits(
     spool: Spool, app: sqlite3.Connection, row_factory: Any, text_factory: Any, begun: bool
 ) -> None:
     app.row_factory, app.text_factory = row_factory, text_factory
-    if begun:
-        begin(app)
+    start(app, begun)
     entry_id = spool.submit(PLAIN, key="order 7", connection=app)
     assert spool.submit(PLAIN, key="order 7", connection=app) == entry_id
     assert spool.list(all=True) == []
@@ -118,8 +125,7 @@ def test_a_message_is_submitted_when_the_application_commits(
 def test_a_message_is_not_submitted_when_the_application_rolls_back(
     spool: Spool, app: sqlite3.Connection, begun: bool
 ) -> None:
-    if begun:
-        begin(app)
+    start(app, begun)
     spool.submit(PLAIN, connection=app)
     spool.submit_many([LARGE, Message(PLAIN, key="order 7")], connection=app)
     roll_back(app)
@@ -129,6 +135,7 @@ def test_a_message_is_not_submitted_when_the_application_rolls_back(
 
 
 def test_a_large_message_is_part_of_the_transaction_too(spool: Spool, app: sqlite3.Connection) -> None:
+    start(app)
     entry_id = spool.submit(LARGE, connection=app)
     assert spool.list(all=True) == []
     commit(app)
@@ -138,9 +145,8 @@ def test_a_large_message_is_part_of_the_transaction_too(spool: Spool, app: sqlit
 @pytest.mark.parametrize("begun", [True, False])
 def test_what_is_refused_leaves_the_transaction_as_it_was(spool: Spool, app: sqlite3.Connection, begun: bool) -> None:
     stored = spool.submit(PLAIN, key="order 7")
+    start(app, begun)
     implicit = app.in_transaction  # autocommit=False: there is always one
-    if begun:
-        begin(app)
     with pytest.raises(CorruptData):
         spool.submit(b"", connection=app)
     with pytest.raises(Submitted):
@@ -157,17 +163,18 @@ def test_what_is_refused_leaves_the_transaction_as_it_was(spool: Spool, app: sql
 def test_an_abort_binds_when_the_application_commits(spool: Spool, app: sqlite3.Connection, begun: bool) -> None:
     entry_id = spool.submit(PLAIN)
     for end, state in ((roll_back, "queued"), (commit, "aborted")):
-        if begun:
-            begin(app)
+        start(app, begun)
         assert spool.abort(entry_id, connection=app) == AbortResult(aborted=(ANN,))
         assert spool.get(entry_id).state == "queued"
         end(app)
         assert spool.get(entry_id).state == state
+    start(app, begun)
     with pytest.raises(NotInQueue):
         spool.abort(entry_id, connection=app)
 
 
 def test_submit_and_abort_in_one_transaction_leave_nothing_to_send(spool: Spool, app: sqlite3.Connection) -> None:
+    start(app)
     entry_id = spool.submit(PLAIN, connection=app)
     assert spool.abort(entry_id, connection=app).aborted == (ANN,)
     commit(app)
@@ -221,6 +228,7 @@ def test_if_another_process_writes_the_application_is_told_and_no_transaction_st
 ) -> None:
     other = sqlite3.connect(queue, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
+    start(app)
     implicit = app.in_transaction
     with pytest.raises(QueueBusy):
         spool.submit(PLAIN, connection=app)
@@ -228,9 +236,20 @@ def test_if_another_process_writes_the_application_is_told_and_no_transaction_st
     other.execute("COMMIT")
     other.close()
     roll_back(app) if app.in_transaction else None
+    start(app)
     spool.submit(PLAIN, connection=app)
     commit(app)
     assert len(spool.list()) == 1
+
+
+def test_an_autocommit_connection_without_a_transaction_is_refused_since_nobody_would_commit(
+    spool: Spool, queue: Path
+) -> None:
+    app = sqlite3.connect(queue, isolation_level=None)
+    with pytest.raises(UsageError, match="BEGIN first"):
+        spool.submit(PLAIN, connection=app)
+    assert not app.in_transaction
+    app.close()
 
 
 # -- aiosqlite ---------------------------------------------------------------------------------------------------------
@@ -249,13 +268,21 @@ async def test_an_aiosqlite_connection_is_joined_in_the_same_way(
 ) -> None:
     async with aiosqlite.connect(queue, isolation_level=isolation_level) as app:
         app.row_factory, app.text_factory = row_factory, text_factory
+
+        async def start() -> None:
+            if isolation_level is None:
+                await app.execute("BEGIN")
+
+        await start()
         await async_spool.submit(PLAIN, connection=app)
         await app.rollback()
         assert await async_spool.list(all=True) == []
+        await start()
         entry_id = await async_spool.submit(LARGE, connection=app)
         assert await async_spool.list(all=True) == []
         await app.commit()
         assert [m.entry_id for m in await async_spool.list()] == [entry_id]
+        await start()
         assert (await async_spool.abort(entry_id, connection=app)).aborted == (ANN,)
         assert (await async_spool.get(entry_id)).state == "queued"
         assert (app.row_factory, app.text_factory) == (row_factory, text_factory)

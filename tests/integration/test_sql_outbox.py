@@ -159,6 +159,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("MAPI_E_SUBMITTED", {"entry_id": ID.upper()}),
     ("MAPI_E_COLLISION", {"key": "order 7", "content": PLAIN + b"x"}),
     ("MAPI_E_COLLISION", {"key": "order 7", "sender": "other@example.com"}),
+    ("MAPI_E_COLLISION", {"key": "order 7", "recipients": '["other@example.com"]'}),
 ]
 
 

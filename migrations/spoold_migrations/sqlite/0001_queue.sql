@@ -268,10 +268,22 @@ BEGIN
     WHERE (NEW.delete_after_submit IS NOT NULL AND NEW.delete_after_submit NOT IN (0, 1))
         OR (NEW.sent_folder IS NOT NULL AND typeof(NEW.sent_folder) <> 'text');
     -- the same key again: nothing is stored; another content under it is refused
-    SELECT RAISE(ABORT, 'MAPI_E_COLLISION: the key was used before, for another sender or content')
+    SELECT RAISE(ABORT, 'MAPI_E_COLLISION: the key was used before, for another sender, content or recipients')
     FROM spoold_key k JOIN spoold_message m ON m.id = k.message_id
     WHERE k.key = NEW.key AND (
         m.sender <> NEW.sender
+        OR EXISTS (
+            SELECT coalesce(f.atom, e.atom) FROM json_tree(NEW.recipients) e
+            LEFT JOIN json_tree(NEW.recipients) f ON e.type = 'object' AND f.parent = e.id AND f.key = 'address'
+            WHERE e.parent = 0
+            EXCEPT SELECT r.address FROM spoold_recipient r WHERE r.message_id = m.id
+        )
+        OR EXISTS (
+            SELECT r.address FROM spoold_recipient r WHERE r.message_id = m.id
+            EXCEPT SELECT coalesce(f.atom, e.atom) FROM json_tree(NEW.recipients) e
+            LEFT JOIN json_tree(NEW.recipients) f ON e.type = 'object' AND f.parent = e.id AND f.key = 'address'
+            WHERE e.parent = 0
+        )
         OR m.message_size <> length(CAST(NEW.content AS BLOB))
         OR EXISTS (
             SELECT 1 FROM spoold_content c
