@@ -140,6 +140,9 @@ def needs_utf8(sender: str, recipients: Iterable[str]) -> bool:
     return not (sender.isascii() and all(map(str.isascii, recipients)))
 
 
+_ADDRESS_TYPE = re.compile(r"[A-Za-z0-9-]{1,20}")
+
+
 def check_envelope(sender: str, recipients: Sequence[Addressee]) -> tuple[Addressee, ...]:
     """The recipients without duplicates, all of them valid; sender may be empty (the null reverse-path)."""
     if sender:
@@ -155,6 +158,8 @@ def check_envelope(sender: str, recipients: Sequence[Addressee]) -> tuple[Addres
     for recipient in ordered:
         if recipient.kind not in ("to", "cc", "bcc"):
             raise CorruptData(f"recipient kind {recipient.kind!r} is not one of to, cc, bcc")
+        if not _ADDRESS_TYPE.fullmatch(recipient.address_type):
+            raise CorruptData(f"address type {recipient.address_type[:40]!r} is not one like SMTP")
         if recipient.address_type == "SMTP":
             check_address(recipient.address)
         elif not recipient.address or len(recipient.address) > 1024 or not recipient.address.isprintable():

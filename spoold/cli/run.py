@@ -42,10 +42,11 @@ def run(args: argparse.Namespace, faults: Faults = NO_FAULTS) -> int:
     from spoold.spooler.daemon import Daemon
 
     def load() -> settings.Settings:
-        return settings.load(args.config, args.queue, args.relay, check_transport=registry.check_transport)
+        loaded = settings.load(args.config, args.queue, args.relay, check_transport=registry.check_transport)
+        loaded.require_transports()
+        return loaded
 
     loaded = load()
-    loaded.require_transports()
     eventlog.configure(loaded.log.format, loaded.log.level)
     uvloop.run(Daemon(loaded, reload=load, faults=faults).run(drain=args.drain, restored=args.restored))
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -66,7 +67,7 @@ class Attempts:
             if delivery.withdrawn:
                 return ending
             async with scope:
-                outcomes = await transport.deliver(delivery)
+                outcomes = _checked(await transport.deliver(delivery))
             otherwise = Deferred(Reply.local("4.3.5", "the transport gave no result"))
             self._faults.reach(Point.ACCEPTED)
         except Withdrawn:
@@ -79,6 +80,11 @@ class Attempts:
         except TimeoutError as error:
             if not scope.expired():  # else somebody was withdrawn, and the attempt broken off
                 otherwise = self._bug(delivery, error)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            otherwise = self._bug(delivery, error)  # nobody has cancelled: it is the provider's own
         except Exception as error:  # noqa: BLE001 - a stranger's provider may raise anything
             otherwise = self._bug(delivery, error)
         finally:
@@ -88,7 +94,7 @@ class Attempts:
             ending = Ending(delivered=down is None and bool(outcomes), down=down)
         return ending
 
-    def _bug(self, delivery: Delivery, error: Exception) -> Outcome:
+    def _bug(self, delivery: Delivery, error: BaseException) -> Outcome:
         eventlog.provider_bug(
             entry_id=delivery.entry_id,
             transport=delivery.choice.transport,
@@ -151,6 +157,20 @@ class Attempts:
     def _due(self, claim: Claimed, asked: float | None = None) -> int:
         delay = self._backoff.delay(claim.attempts + 1, self._clock.random(), asked)
         return self._clock.now() + int(delay * 1000)
+
+
+_OUTCOMES = (Accepted, Deferred, Rejected, NotMine, InDoubt)
+
+
+def _checked(outcomes: object) -> Mapping[Recipient, Outcome]:
+    """What a provider returned, if it is what it promised. Raises TypeError."""
+    if not isinstance(outcomes, Mapping):
+        raise TypeError(f"deliver() returned {type(outcomes).__name__}, not a mapping of recipients to outcomes")
+    for outcome in outcomes.values():
+        reply = getattr(outcome, "reply", None)
+        if not isinstance(outcome, _OUTCOMES) or not (reply is None or isinstance(reply, Reply)):
+            raise TypeError(f"deliver() returned {outcome!r:.100}, which is no outcome")
+    return outcomes
 
 
 def last_moment(claim: Claimed, give_up_after: int) -> int:

@@ -27,7 +27,7 @@ from spoold.spooler.intake import Intake
 from spoold.spooler.lanes import Lanes
 from spoold.spooler.ledger import Ledger
 from spoold.spooler.notify import notify, reloading, watchdog_interval
-from spoold.spooler.providers import Providers
+from spoold.spooler.providers import Providers, logoff
 from spoold.spooler.router import Route, Router
 from spoold.spooler.sweeper import Sweeper
 from spoold.spooler.watcher import Watcher
@@ -60,6 +60,8 @@ class Daemon:
         self._where = QueuePath.of(settings.queue.url)
         self._incarnation: Incarnation | None = None
         self._token = 0
+        self._group: asyncio.TaskGroup | None = None
+        self._retiring: list[asyncio.Task[None]] = []
         self.started = asyncio.Event()
 
     # -- the whole life ------------------------------------------------------------------------------------------------
@@ -80,6 +82,7 @@ class Daemon:
             self._compose(writer, transports)
             try:
                 async with asyncio.TaskGroup() as group:
+                    self._group = group
                     background = [group.create_task(self._ledger.run(), name="ledger")]
                     await self._begin()
                     if restored:
@@ -92,7 +95,7 @@ class Daemon:
                     self.started.set()
                     await self._until_done(drain)
                     await self._end()
-                    for task in background:
+                    for task in (*background, *self._retiring):
                         task.cancel()
             except* sqlite3.Error as failed:
                 first = next(e for e in _leaves(failed) if isinstance(e, sqlite3.Error))
@@ -129,7 +132,9 @@ class Daemon:
         self._ledger = Ledger(
             writer, policy, clock, settled=self._settled, changed=self._others_committed, faults=self._faults
         )
-        self._providers = Providers(transports, self._ledger, backoff, clock, resumed=self._reopen)
+        self._providers = Providers(
+            transports, self._ledger, backoff, clock, resumed=self._reopen, closed=self._shut_transport
+        )
         self._lanes = Lanes(
             Attempts(self._ledger, backoff, retry.give_up_after, clock, self._faults),
             self._ledger,
@@ -257,6 +262,7 @@ class Daemon:
         if self._incarnation is not None:
             self._incarnation.end()
         await self._begin()
+        await self._providers.report()
         self._resume()
 
     async def _drained(self) -> None:
@@ -265,7 +271,8 @@ class Daemon:
             await self._feeder.idle.wait()
             await self._ledger.flush()
             ((_, unchecked),) = await self._reader.rows(SQL.look)
-            if self._feeder.idle.is_set() and not (self._intake.busy or self._lanes.in_hand or unchecked):
+            quiet = self._feeder.idle.is_set() and not self._feeder.stopped
+            if quiet and not (self._intake.busy or self._lanes.in_hand or unchecked):
                 return
             await asyncio.sleep(0.01)
 
@@ -293,6 +300,9 @@ class Daemon:
 
     def _reopen(self) -> None:
         self._lanes.reopen()
+
+    def _shut_transport(self, name: str) -> None:
+        self._lanes.shut_transport(name)
 
     def _wake_feeder(self) -> None:
         self._feeder.wake()
@@ -326,21 +336,27 @@ class Daemon:
             notify("READY=1")
 
     async def _change(self, settings: Settings, transports: Mapping[str, Transport]) -> None:
-        """Transports, routes and the log's level change; the rest needs a restart."""
-        await self._quiesce(settings.spooler.shutdown_grace)
-        await self._providers.logoff()
+        """Transports, routes and the log's level change; the rest needs a restart.
+
+        What is being attempted goes on to its end with the transport that it began with.
+        """
+        old = await self._providers.exchange(transports)
         self._settings = settings
         eventlog.configure(settings.log.format, settings.log.level)
-        self._transports.clear()
-        self._transports.update(transports)
         self._read_limits()
         self._feeder.router = Router(_routes(settings), self._transports)
-        self._providers.forget()
-        await self._providers.logon()
+        self._lanes.drop_ready()
         while await self._ledger.write(lambda session: session.rows(SQL.forget_routes, (1000,))):
             pass
         self._lanes.reopen()
-        self._resume()
+        self._feeder.search()
+        assert self._group is not None
+        self._retiring.append(self._group.create_task(self._retire(old), name="retiring"))
+
+    async def _retire(self, old: Sequence[Transport]) -> None:
+        for transport in old:
+            await self._lanes.unused(transport)
+            await logoff("retired", transport)
 
 
 def _routes(settings: Settings) -> list[Route]:

@@ -8,6 +8,7 @@ a million recipients waiting for one destination are never looked at while other
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
@@ -30,7 +31,7 @@ PROBED = (50, 1000)  # recipients that such a look claims: at first, at most
 
 
 class Feeder:
-    """Decides what is claimed and when. `token` is the incarnation's, and changes if it was declared dead."""
+    """Decides what is claimed and when. `token` is the incarnation, and changes if it was declared dead."""
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class Feeder:
         self._next_probe = 0.0  # monotonic
         self._vain_probes = 0  # in a row
         self._search = True
+        self._serial = itertools.count(1)
         self.token = 0
         self.stopped = False
         self.idle = asyncio.Event()
@@ -104,7 +106,7 @@ class Feeder:
             if claimed and self._lanes.in_hand < self._capacity // 2:
                 continue
             timer = loop.call_later(self._pause(), self._wake.set)
-            if not self._wake.is_set() and not self._lanes.in_hand:
+            if not (self.stopped or self._wake.is_set() or self._lanes.in_hand):
                 self.idle.set()
             await self._wake.wait()
             timer.cancel()
@@ -114,7 +116,7 @@ class Feeder:
     async def _find_destinations(self) -> None:
         """Look which destinations have something waiting."""
         for (destination,) in await self._reader.rows(spooling.SQL.destinations):
-            self._due.setdefault(destination, 0)
+            self._due[destination] = 0
 
     async def _feed(self) -> int:
         """One round over everything that may be due; returns how many recipients were claimed."""
@@ -123,7 +125,7 @@ class Feeder:
             limit = self._limit(destination)
             if limit <= 0:
                 continue
-            token = self.token
+            token = self.token * spooling.CLAIMS + next(self._serial)
             claims = await self._ledger.claim(token, destination, limit)
             total += len(claims)
             taken = self._distribute(claims, token)
@@ -160,6 +162,8 @@ class Feeder:
 
     def _pause(self) -> float:
         """Seconds until something is due that can be claimed then."""
+        if self.stopped:
+            return 60.0
         now, soonest = self._clock.now(), 60.0
         room = self._capacity - self._lanes.in_hand
         for destination, due in self._due.items():
@@ -206,7 +210,7 @@ class Feeder:
                 self._lanes.shut(destination)
             full = self._lanes.room(destination, self._capacity) <= 0
             if full or self._lanes.waits(destination) or self.stopped:
-                self._lanes.give_back(mates, token, destination)
+                self._lanes.give_back(mates, token, choice)
                 continue
             taken = True
             for start in range(0, len(mates), MOST_RECIPIENTS):

@@ -8,7 +8,7 @@ worker with every success.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -20,6 +20,7 @@ from spoold.provider import Deferred, Transport
 from spoold.spooler.attempt import Attempts
 from spoold.spooler.delivery import Delivery
 from spoold.spooler.ledger import Ledger
+from spoold.spooler.router import Choice
 from spoold.store.spooling import Claimed, Result
 
 FIRST_WIDTH = 2  # workers of a lane before its first success
@@ -68,6 +69,8 @@ class Lanes:
         self._starved: deque[Lane] = deque()  # lanes that want a worker while all are busy
         self._running: dict[asyncio.Task[None], Lane] = {}
         self._in_flight: dict[int, Delivery] = {}  # by recipient
+        self._used: Counter[int] = Counter()  # attempts under way, by the transport object
+        self._attempt_ended = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self.in_hand = 0  # recipients
         self.stopping = False
@@ -115,10 +118,19 @@ class Lanes:
             if delivery is not None:
                 delivery.break_off()
 
-    def give_back(self, claims: Iterable[Claimed], token: int, destination: str | None) -> None:
+    def give_back(self, claims: Iterable[Claimed], token: int, choice: Choice) -> None:
         """Return claims to the queue, untried, under the destination's name."""
         self._ledger.settle(
-            Result(c.id, token, Event.GIVE_BACK, destination=destination, entry_id=c.entry_id, address=c.address)
+            Result(
+                c.id,
+                token,
+                Event.GIVE_BACK,
+                None,
+                choice.transport,
+                choice.destination,
+                entry_id=c.entry_id,
+                address=c.address,
+            )
             for c in claims
         )
 
@@ -128,12 +140,20 @@ class Lanes:
         if lane is None:
             lane = self._lanes[destination] = Lane(destination, limit=1)
         lane.waits_until = float("inf")
+        self._empty(lane)
 
     def reopen(self) -> None:
         """Give destinations that wait another chance at once."""
         for lane in self._lanes.values():
             lane.waits_until = 0.0
+            self._start_workers(lane)
         self._changed()
+
+    def shut_transport(self, transport: str) -> None:
+        """A transport is suspended: what is in hand for it goes back."""
+        for lane in self._lanes.values():
+            if any(delivery.choice.transport == transport for delivery in lane.ready):
+                self.shut(lane.destination)
 
     # -- the workers ---------------------------------------------------------------------------------------------------
 
@@ -153,14 +173,17 @@ class Lanes:
         try:
             while lane.ready and not self.stopping and lane.workers <= lane.width and not self.waits(lane.destination):
                 delivery = lane.ready.popleft()
+                transport = self._transports[delivery.choice.transport]
+                self._used[id(transport)] += 1
                 try:
-                    ending = await self._attempts.attempt(delivery, self._transports[delivery.choice.transport])
+                    ending = await self._attempts.attempt(delivery, transport)
                 finally:
+                    self._used[id(transport)] -= 1
+                    self._attempt_ended.set()
                     self._done(delivery)
                 if ending.fault is not None:
                     self._suspend(delivery.choice.transport, ending.fault)
                     self.shut(lane.destination)
-                    self._empty(lane)
                 elif ending.down is not None:
                     self._close(lane, ending.down)
                 elif ending.delivered:
@@ -198,7 +221,7 @@ class Lanes:
         while lane.ready:
             delivery = lane.ready.popleft()
             self._done(delivery)
-            self.give_back(delivery.claims, delivery.token, delivery.destination)
+            self.give_back(delivery.claims, delivery.token, delivery.choice)
 
     def _tidy(self, lane: Lane) -> None:
         while self._starved and len(self._running) < self._concurrency:
@@ -210,6 +233,12 @@ class Lanes:
             and self._lanes.get(lane.destination) is lane
         ):
             del self._lanes[lane.destination]
+
+    async def unused(self, transport: Transport) -> None:
+        """Wait until no attempt uses the transport."""
+        while self._used[id(transport)]:
+            self._attempt_ended.clear()
+            await self._attempt_ended.wait()
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

@@ -19,19 +19,24 @@ class Providers:
 
     def __init__(
         self,
-        transports: Mapping[str, Transport],
+        transports: dict[str, Transport],
         ledger: Ledger,
         backoff: Backoff,
         clock: Clock,
         *,
         resumed: Callable[[], None],
+        closed: Callable[[str], None],
     ) -> None:
-        """`resumed` is called when a suspended transport is well again. `backoff` paces the probes."""
+        """`resumed` is called when a suspended transport is well again, `closed(name)` when one has been suspended.
+
+        `backoff` paces the probes.
+        """
         self.transports = transports
         self._ledger = ledger
         self._backoff = backoff
         self._clock = clock
         self._resumed = resumed
+        self._closed = closed
         self._reasons: dict[str, str] = {}
         self._news = asyncio.Event()
         self.token = 0
@@ -45,6 +50,7 @@ class Providers:
         if name not in self._reasons:
             self._reasons[name] = reason
             eventlog.transport_suspended(transport=name, reason=reason)
+            self._closed(name)
             self._news.set()
 
     def look_again(self) -> None:
@@ -52,23 +58,25 @@ class Providers:
         if self._reasons:
             self._news.set()
 
-    def forget(self) -> None:
-        """The transports were exchanged: none is suspended."""
-        self._reasons.clear()
-
     async def logon(self) -> None:
         """Open all of them; one that fails is suspended, not fatal."""
-        for name, transport in self.transports.items():
-            try:
-                await transport.logon()
-            except TransportFault as fault:
-                self.suspend(name, str(fault))
+        self._reasons = await _logon(self.transports)
         await self.report()
+
+    async def exchange(self, transports: Mapping[str, Transport]) -> list[Transport]:
+        """Open these and let them take the place of the others, which are returned: they may still be delivering."""
+        reasons = await _logon(transports)
+        old = list(self.transports.values())
+        self.transports.clear()
+        self.transports.update(transports)
+        self._reasons = reasons
+        self._news.set()
+        return old
 
     async def logoff(self) -> None:
         """Close all of them."""
-        for transport in self.transports.values():
-            await transport.logoff()
+        for name, transport in self.transports.items():
+            await logoff(name, transport)
 
     async def report(self) -> None:
         """Write a status row for each transport."""
@@ -97,20 +105,46 @@ class Providers:
             timer.cancel()
             self._news.clear()
             for name in list(self._reasons):
-                status = await self._validate(name)
+                probed = self.transports.get(name)
+                status = await _validate(probed) if probed is not None else Status(True)
+                if self.transports.get(name) is not probed:
+                    continue  # exchanged meanwhile
                 if status.ok:
-                    del self._reasons[name]
+                    self._reasons.pop(name, None)
                     eventlog.transport_resumed(transport=name)
                     self._resumed()
-                else:
+                elif name in self._reasons:
                     self._reasons[name] = status.reason
             await self.report()
             failures += 1
 
-    async def _validate(self, name: str) -> Status:
+
+async def _logon(transports: Mapping[str, Transport]) -> dict[str, str]:
+    """Open transports; returns why those that failed are suspended."""
+    reasons = {}
+    for name, transport in transports.items():
         try:
-            return await self.transports[name].validate()
-        except TransportFault as fault:
-            return Status(False, str(fault))
+            await transport.logon()
         except Exception as error:  # noqa: BLE001 - a stranger's provider may raise anything
-            return Status(False, f"{type(error).__name__}: {error}")
+            reasons[name] = _reason(error)
+            eventlog.transport_suspended(transport=name, reason=reasons[name])
+    return reasons
+
+
+async def _validate(transport: Transport) -> Status:
+    try:
+        return await transport.validate()
+    except Exception as error:  # noqa: BLE001 - as above
+        return Status(False, _reason(error))
+
+
+async def logoff(name: str, transport: Transport) -> None:
+    """Close one; its bugs are logged."""
+    try:
+        await transport.logoff()
+    except Exception as error:  # noqa: BLE001 - as above
+        eventlog.provider_bug(transport=name, error=error)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, TransportFault) else f"{type(error).__name__}: {error}"

@@ -50,16 +50,20 @@ class Sweeper:
         self._freed = freed
         self._declared_dead = declared_dead
         self._seen: dict[int, tuple[int, float]] = {}  # the others' beats, and when they last changed (monotonic)
+        self._known: set[int] = set()
         self._offset = self._wall_offset()
         self.token = 0
 
     async def run(self) -> None:
         """Look after the queue, for ever."""
         next_beat = next_housekeeping = 0.0
+        await self.pull_in()
         while True:
             now = self._clock.monotonic()
             if now >= next_beat:
                 await self.beat()
+                if self._clock.monotonic() - now > self._lease / 4:
+                    self._seen.clear()  # who cannot commit himself does not judge others by their beats
                 next_beat = now + self._lease / 4
             await self.look_at_others()
             if now >= next_housekeeping:
@@ -77,9 +81,10 @@ class Sweeper:
         """Free what dead or stopped spoolers have."""
         now = self._clock.monotonic()
         others = await self._reader.rows(SQL.other_incarnations, (self.token,))
-        ended = self._seen.keys() - {row[0] for row in others}
+        ended = self._known - {row[0] for row in others}
+        self._known = {row[0] for row in others}
         for id_ in ended:
-            del self._seen[id_]
+            self._seen.pop(id_, None)
         if ended:  # in order: what it handed back is for the others
             self._freed()
         for id_, host, pid, mark, beat in others:

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from spoold import errors
-from spoold.store.session import cannot_open, queue_error
+from spoold.store.session import cannot_open, not_writable, queue_error
 
 SCHEMA_VERSION = 1  # the newest migration
 OLDEST_CLIENT = 1  # clients that know at least this schema are served by it
@@ -203,7 +203,7 @@ def create(where: QueuePath) -> tuple[int, int]:
     if os.path.isdir(where.path):
         raise errors.CannotCreate(f"cannot create {where.path}: it is a directory; name a file in it")
     if existed and not os.access(where.path, os.R_OK | os.W_OK):
-        raise errors.NoAccess(f"queue {where.path} may not be written by this user: join the queue's group")
+        raise not_writable(where.path)
     if not existed and not os.access(directory, os.W_OK | os.X_OK):
         raise errors.CannotCreate(f"cannot create {where.path}: no permission to write in {directory}")
     try:

@@ -123,9 +123,7 @@ def queue_error(error: sqlite3.Error, where: str) -> errors.SpoolError:
     if code in _NO_ACCESS or code == sqlite3.SQLITE_CANTOPEN:
         return cannot_open(where)
     if code == sqlite3.SQLITE_READONLY:
-        if _is_read_only(os.path.dirname(where)):
-            return _read_only(where)
-        return errors.NoAccess(f"queue {where} may not be written by this user: join the queue's group")
+        return not_writable(where)
     if code == sqlite3.SQLITE_IOERR:
         return errors.QueueUnusable(f"queue {where}: {text}: look at the disk")
     return errors.QueueUnusable(f"queue {where}: {text}")
@@ -143,6 +141,13 @@ def cannot_open(where: str) -> errors.SpoolError:
     if _is_read_only(directory):
         return _read_only(where)
     return errors.NoAccess(f"queue {where} or its directory may not be used by this user: join the queue's group")
+
+
+def not_writable(where: str) -> errors.SpoolError:
+    """Why a queue's file cannot be written."""
+    if _is_read_only(os.path.dirname(where)):
+        return _read_only(where)
+    return errors.NoAccess(f"queue {where} may not be written by this user: join the queue's group")
 
 
 def _is_read_only(directory: str) -> bool:

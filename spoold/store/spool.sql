@@ -1,7 +1,7 @@
 -- What a spooler writes: claims, locks, results, intake, and the recovery of what a dead spooler had.
 
 -- name: begin_incarnation
--- A spooler starts; the id is the token of all its claims.
+-- A spooler starts; the id is the upper half of the tokens of all its claims.
 INSERT INTO spoold_spooler (host, pid, mark, started) VALUES (?, ?, ?, ?) RETURNING id
 
 -- name: beat
@@ -54,11 +54,15 @@ SELECT id, state, token, in_doubt, abort_wish FROM spoold_recipient WHERE id IN 
 -- name: settle
 -- Write a transition. Its precondition was read in this same transaction.
 UPDATE spoold_recipient SET
-    state = ?, token = NULL, in_doubt = ?, abort_wish = ?, attempts = attempts + ?, due = coalesce(?, due),
-    route_position = coalesce(?, route_position), responsibility = ?, transport = ?, destination = ?,
-    reply_code = coalesce(?, reply_code), reply_enhanced = coalesce(?, reply_enhanced), reply_text = coalesce(?, reply_text),
-    changed = ?
-WHERE id = ?
+    state = ?1, token = NULL, in_doubt = ?2, abort_wish = ?3, attempts = attempts + ?4, due = coalesce(?5, due),
+    route_position = coalesce(?6, route_position), responsibility = ?7,
+    transport = coalesce(?8, transport), destination = ?9,
+    -- the three parts of one reply, or those of the one before
+    reply_code = CASE WHEN ?12 IS NULL THEN reply_code ELSE ?10 END,
+    reply_enhanced = CASE WHEN ?12 IS NULL THEN reply_enhanced ELSE ?11 END,
+    reply_text = coalesce(?12, reply_text),
+    changed = ?13
+WHERE id = ?14
 
 -- name: next_due
 -- When the next recipient of a destination is due.
@@ -141,7 +145,7 @@ UPDATE spoold_recipient SET
     reply_enhanced = CASE WHEN state = 'locked' THEN '4.4.2' ELSE reply_enhanced END,
     reply_text = CASE WHEN state = 'locked' THEN 'the spooler ended while the server was taking it over' ELSE reply_text END,
     token = NULL, destination = NULL, changed = :now
-WHERE token = :token AND state IN ('claimed', 'locked')
+WHERE token BETWEEN :first AND :last AND state IN ('claimed', 'locked')
 RETURNING id, state, in_doubt
 
 -- name: hold_restored
@@ -179,7 +183,7 @@ UPDATE spoold_recipient SET due = :now WHERE state = 'queued' AND attempts > 0 A
 
 -- name: forget_routes
 -- Let everything that waits go by the router again, in bounded batches.
-UPDATE spoold_recipient SET destination = NULL WHERE id IN (
+UPDATE spoold_recipient SET destination = NULL, route_position = 0 WHERE id IN (
     SELECT id FROM spoold_recipient WHERE state = 'queued' AND due IS NOT NULL AND destination IS NOT NULL LIMIT ?
 )
 RETURNING id

@@ -13,6 +13,7 @@ from spoold.store.session import Row, Session
 
 SQL = queries.load("spool.sql")
 SUBMIT = queries.load("submit.sql")
+CLAIMS = 1 << 32  # tokens of one incarnation: no claim shares its token with another, not even of the same spooler
 AT_ONCE = 250
 PREFETCH = 64 * 1024  # content up to this many octets comes with the claim; more is read in pieces when it is sent
 
@@ -105,11 +106,17 @@ async def settle(session: Session, results: Sequence[Result], policy: InDoubtPol
         writes.append((
             after.state, after.marked, after.wish, result.counts, result.due, result.route_position,
             after.state in _TAKEN, result.transport, result.destination,
-            *((reply.code, reply.enhanced, reply.text) if reply else (None, None, None)), now, result.recipient_id,
+            *(_storable(reply) if reply else (None, None, None)), now, result.recipient_id,
         ))  # fmt: skip
     if writes:
         await session.many(SQL.settle, writes)
     return settled
+
+
+def _storable(reply: Reply) -> tuple[int | None, str | None, str]:
+    """Whatever a server or a stranger's provider has put into it."""
+    text, enhanced = (str(part).encode("utf-8", "replace").decode() for part in (reply.text, reply.enhanced or ""))
+    return reply.code, enhanced or None, text
 
 
 _TAKEN = frozenset({State.SENT, State.FAILED})
@@ -127,16 +134,17 @@ def _apply(row: Row | None, result: Result, policy: InDoubtPolicy) -> Situation 
     return None
 
 
-async def recover(session: Session, token: int, policy: InDoubtPolicy, reason: str, now: int) -> list[Row] | None:
+async def recover(session: Session, incarnation: int, policy: InDoubtPolicy, reason: str, now: int) -> list[Row] | None:
     """Declare an incarnation dead and free what it had: (recipient id, state, mark) of each.
 
     None if somebody else was faster.
     """
-    if not await session.rows(SQL.end_incarnation, (now, reason, token)):
+    if not await session.rows(SQL.end_incarnation, (now, reason, incarnation)):
         return None
-    parameters = {"token": token, "hold": policy is InDoubtPolicy.HOLD, "now": now}
+    first = incarnation * CLAIMS
+    parameters = {"first": first, "last": first + CLAIMS - 1, "hold": policy is InDoubtPolicy.HOLD, "now": now}
     freed = await session.rows(SQL.recover, parameters)
-    await session.rows(SQL.recover_intake, (token,))
+    await session.rows(SQL.recover_intake, (incarnation,))
     await session.rows(SQL.forget_transports)
     return freed
 
@@ -197,7 +205,8 @@ async def finish_check(session: Session, token: int, checked: Iterable[Checked],
         message = check.message
         if check.refusal is not None:
             if await session.rows(SQL.still_checking, (message.id, token)):
-                await session.rows(SQL.refuse, (check.refusal.enhanced, check.refusal.text, now, message.id))
+                _, enhanced, text = _storable(check.refusal)
+                await session.rows(SQL.refuse, (enhanced, text, now, message.id))
             continue
         values = (check.subject, check.digest, check.eight_bit, check.utf8, message.id, token)
         if await session.rows(SQL.accept_checked, values):

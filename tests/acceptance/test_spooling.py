@@ -282,3 +282,47 @@ async def test_what_a_spooler_hands_back_at_its_end_goes_to_the_other_one(queue:
             assert await other.wait() == 0
         assert set(await settled(queue, *entry_ids)) == {"sent"}
         assert len(server.mails) == 300
+
+
+async def test_held_and_released_in_mid_body_it_is_sent_once(queue: Path) -> None:
+    async with SmtpServer(body_pause=1_000_000) as server, SpoolerProcess(queue, server.url):
+        with Spool(queue) as spool:
+            entry_id = spool.submit(CONTENT % 1 + (b"x" * 75 + b"\n") * 400_000)
+            await server.body_paused.wait()
+            spool.hold(entry_id)
+            spool.release(entry_id)
+            server.body_gate.set()
+        assert await settled(queue, entry_id) == ["sent"]
+        assert len(server.mails) == 1
+        assert [transaction.dot for transaction in server.transactions].count(True) == 1
+
+
+async def test_a_reload_lets_what_is_past_the_dot_end_and_does_not_stop_a_drain(queue: Path, tmp_path: Path) -> None:
+    file = tmp_path / "spoold.toml"
+    async with SmtpServer() as server:
+        text = f"""
+            [spooler]
+            shutdown_grace = "100ms"
+            [transports.relay]
+            host = "127.0.0.1"
+            port = {server.port}
+            tls = "none"
+        """
+        file.write_text(text)
+        with Spool(queue) as spool:
+            entry_ids = [spool.submit(CONTENT % number) for number in range(30)]
+        server.dot_gate.clear()
+        environment = {"SPOOLD_CONFIG": str(file)}
+        async with SpoolerProcess(queue, environment=environment, arguments=["--drain"]) as spooler:
+            await server.dot_seen.wait()
+            spooler.send(signal.SIGHUP)
+            await eventually(lambda: spooler.events("configuration_reloaded"))
+            file.write_text("")
+            spooler.send(signal.SIGHUP)
+            await eventually(lambda: spooler.events("configuration_refused"))
+            server.dot_gate.set()
+            assert await spooler.wait() == 0
+        assert len(server.mails) == 30
+        with Spool(queue) as spool:
+            recipients = [spool.get(entry_id).recipients[0] for entry_id in entry_ids]
+        assert {(r.state, bool(r.in_doubt)) for r in recipients} == {("sent", False)}

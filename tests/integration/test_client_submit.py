@@ -276,4 +276,4 @@ def test_what_could_never_be_sent_in_time_is_refused(queue: Path) -> None:
     with Spool(queue) as spool:
         for options in ({"expires": 1}, {"expires": "+1m", "send_at": "+2m"}):
             with pytest.raises(UsageError, match="expires"):
-                spool.submit(PLAIN, **options)  # type: ignore[arg-type]
+                spool.submit(PLAIN, **options)

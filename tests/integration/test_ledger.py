@@ -173,3 +173,32 @@ async def test_others_commits_are_noticed_and_the_ledgers_own_are_not(queue: Que
         assert running.changes == seen
         queue.submit()
         await eventually(lambda: running.changes > seen)
+
+
+async def test_an_attempt_whose_claim_was_overridden_cannot_use_the_next_claim_of_the_same_spooler(
+    queue: Queue,
+) -> None:
+    """Held and released in mid-attempt: the spooler claims it anew, and the old attempt must not lock or settle it."""
+    queue.submit()
+    async with running_ledger(queue) as running:
+        (old,) = await running.ledger.claim(1, None, 1)
+        queue.rows("UPDATE spoold_recipient SET state = 'held', token = NULL, changed = changed")
+        queue.rows("UPDATE spoold_recipient SET state = 'queued', changed = changed")
+        (new,) = await running.ledger.claim(2, None, 1)
+        both = await asyncio.gather(running.ledger.lock(1, [old.id]), running.ledger.lock(2, [new.id]))
+        assert list(both) == [[old.id], []]
+        running.ledger.settle([Result(old.id, 1, Event.GIVE_BACK), Result(old.id, 1, Event.REJECTED, OK)])
+        await running.ledger.flush()
+        assert queue.states() == ["locked"]
+        running.ledger.settle([accepted(new.id, 2)])
+        await running.ledger.flush()
+    assert queue.states() == ["sent"]
+
+
+async def test_a_reply_that_is_no_unicode_is_written_all_the_same(queue: Queue) -> None:
+    queue.submit()
+    async with running_ledger(queue) as running:
+        (claim,) = await running.claim_all()
+        running.ledger.settle([Result(claim.id, 1, Event.REJECTED, Reply(550, None, "no \ud800"))])
+        await running.ledger.flush()
+    assert queue.rows("SELECT state, reply_text FROM spoold_recipient") == [("failed", "no ?")]

@@ -16,7 +16,8 @@ from spoold.store.database import QueuePath
 from spoold.store.session import SyncSession, run
 
 NOW = 1_800_000_000_000
-MINE, OTHER = 7, 8  # tokens
+SPOOLER = 7
+MINE, OTHER = SPOOLER * spooling.CLAIMS + 1, (SPOOLER + 1) * spooling.CLAIMS + 1  # tokens
 ENTRY_ID = "0192f0c1d2e37f40a1b2c3d4e5f60718"
 RESULTS = {
     Event.GIVE_BACK, Event.ACCEPTED, Event.DEFERRED, Event.REJECTED, Event.NOT_MINE, Event.DOUBT, Event.VIOLATION,
@@ -32,9 +33,9 @@ def queue(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     database.create(where)
     connection = database.open_queue(where)
     connection.execute("PRAGMA synchronous = OFF")  # nobody pulls the plug here
-    for token in (MINE, OTHER):
+    for spooler in (SPOOLER, SPOOLER + 1):
         connection.execute(
-            "INSERT INTO spoold_spooler (id, host, pid, mark, started) VALUES (?, 'h', 1, 'm', 0)", (token,)
+            "INSERT INTO spoold_spooler (id, host, pid, mark, started) VALUES (?, 'h', 1, 'm', 0)", (spooler,)
         )
     yield connection
     connection.close()
@@ -96,7 +97,7 @@ def happen(queue: sqlite3.Connection, recipient: int, now: Situation, event: Eve
     elif event in RESULTS or (event is Event.EXPIRE and now.state in IN_FLIGHT):
         settle(queue, recipient, event, policy)
     elif event is Event.LEASE_LOST:
-        run(spooling.recover(session, MINE, policy, "its lock is free", NOW))
+        run(spooling.recover(session, SPOOLER, policy, "its lock is free", NOW))
     elif event is Event.EXPIRE:
         run(spooling.expire(session, NOW, NOW))
     elif event is Event.ABORT:
@@ -167,7 +168,7 @@ def test_nobody_but_its_owner_locks_or_loses_a_claim(queue: sqlite3.Connection, 
         recipient = place(queue, now, token=OTHER)
         before = row(queue)
         assert run(spooling.lock(SyncSession(queue), MINE, [[recipient]])) == [[recipient]]
-        assert run(spooling.recover(SyncSession(queue), MINE, policy, "dead", NOW)) == []
+        assert run(spooling.recover(SyncSession(queue), SPOOLER, policy, "dead", NOW)) == []
         assert row(queue) == before
 
 

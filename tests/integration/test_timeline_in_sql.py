@@ -16,7 +16,8 @@ from spoold.store.database import QueuePath
 from spoold.store.session import SyncSession, run
 
 NOW = 1_800_000_000_000
-TOKEN = 1
+SPOOLER = 1
+TOKEN = SPOOLER * spooling.CLAIMS + 1
 SUBMIT, UNSENT = MessageFlags.SUBMIT, MessageFlags.UNSENT
 
 
@@ -26,7 +27,9 @@ def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connecti
     database.create(where)
     connection = database.open_queue(where)
     connection.execute("PRAGMA synchronous = OFF")  # nobody pulls the plug here
-    connection.execute("INSERT INTO spoold_spooler (id, host, pid, mark, started) VALUES (?, 'h', 1, 'm', 0)", (TOKEN,))
+    connection.execute(
+        "INSERT INTO spoold_spooler (id, host, pid, mark, started) VALUES (?, 'h', 1, 'm', 0)", (SPOOLER,)
+    )
     yield connection
     connection.close()
 
@@ -187,7 +190,7 @@ def test_a_late_acceptance_makes_sent_of_a_message_that_was_in_doubt(queue: sqli
     (id_,) = submit(queue, delete_after_submit=True)
     lock(queue, [id_])
     queue.execute("UPDATE spoold_recipient SET abort_wish = 1")
-    run(spooling.recover(SyncSession(queue), TOKEN, InDoubtPolicy.RETRY, "dead", NOW))
+    run(spooling.recover(SyncSession(queue), SPOOLER, InDoubtPolicy.RETRY, "dead", NOW))
     assert one(queue, "SELECT final_state FROM spoold_message") == ("in_doubt",)
     settle(queue, id_, Event.ACCEPTED)
     assert one(queue, "SELECT count(*) FROM spoold_message") == (0,)
@@ -248,7 +251,7 @@ def test_what_a_dead_spooler_had_locked_is_told_what_it_had_claimed_is_not(
 ) -> None:
     locked, _ = submit(queue, 2)
     lock(queue, [locked])
-    run(spooling.recover(SyncSession(queue), TOKEN, policy, "dead", NOW))
+    run(spooling.recover(SyncSession(queue), SPOOLER, policy, "dead", NOW))
     queue.execute("UPDATE spoold_spooler SET ended = NULL")
     assert kinds(queue) == ["submitted", kind]
     assert one(queue, "SELECT recipient_id, attempt FROM spoold_event WHERE recipient_id") == (locked, 1)

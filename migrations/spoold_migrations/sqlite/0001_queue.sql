@@ -43,7 +43,7 @@ CREATE TABLE spoold_recipient (
     address TEXT NOT NULL,
     address_type TEXT NOT NULL DEFAULT 'SMTP',
     state TEXT NOT NULL CHECK (state IN ('queued', 'held', 'claimed', 'locked', 'sent', 'failed', 'aborted', 'in_doubt', 'expanded')),
-    token INTEGER,                              -- the spooler incarnation that owns it
+    token INTEGER,                              -- the claim that owns it; its upper half is the spooler's incarnation
     in_doubt INTEGER NOT NULL DEFAULT 0 CHECK (in_doubt IN (0, 1)),
     abort_wish INTEGER NOT NULL DEFAULT 0 CHECK (abort_wish IN (0, 1)),
     responsibility INTEGER NOT NULL DEFAULT 0 CHECK (responsibility IN (0, 1)),
@@ -238,18 +238,20 @@ BEGIN
     WHERE typeof(NEW.recipients) <> 'text'
         OR substr(trim(NEW.recipients, ' ' || char(9, 10, 13)), 1, 1) <> '['
         OR substr(trim(NEW.recipients, ' ' || char(9, 10, 13)), -1) <> ']';
+    SELECT RAISE(ABORT, 'MAPI_E_NO_RECIPIENTS: recipients must be a JSON array with at least one address')
+    WHERE NOT EXISTS (SELECT 1 FROM json_each(NEW.recipients));
     SELECT RAISE(ABORT, 'MAPI_E_CORRUPT_DATA: a recipient must be an address, or an object with "address" and "type" to, cc or bcc')
-    FROM json_tree(NEW.recipients) e
-    WHERE e.parent = 0 AND NOT (
+    FROM json_each(NEW.recipients) e
+    WHERE NOT (
         e.type = 'text'
         OR e.type = 'object'
-            AND (SELECT count(*) FROM json_tree(NEW.recipients) f WHERE f.parent = e.id AND f.key = 'address' AND f.type = 'text') = 1
+            AND (SELECT count(*) FROM json_each(CASE e.type WHEN 'object' THEN e.value ELSE '{}' END) f WHERE f.key = 'address' AND f.type = 'text') = 1
             AND NOT EXISTS (
-                SELECT 1 FROM json_tree(NEW.recipients) f
-                WHERE f.parent = e.id AND (
+                SELECT 1 FROM json_each(CASE e.type WHEN 'object' THEN e.value ELSE '{}' END) f
+                WHERE (
                     f.key NOT IN ('address', 'type', 'address_type', 'notify')
                     OR f.key = 'type' AND (f.type <> 'text' OR f.atom NOT IN ('to', 'cc', 'bcc'))
-                    OR f.key = 'address_type' AND f.type <> 'text'
+                    OR f.key = 'address_type' AND (f.type <> 'text' OR length(f.atom) > 20 OR f.atom GLOB '*[^A-Za-z0-9-]*' OR f.atom = '')
                 )
             )
     );
@@ -273,16 +275,14 @@ BEGIN
     WHERE k.key = NEW.key AND (
         m.sender <> NEW.sender
         OR EXISTS (
-            SELECT coalesce(f.atom, e.atom) FROM json_tree(NEW.recipients) e
-            LEFT JOIN json_tree(NEW.recipients) f ON e.type = 'object' AND f.parent = e.id AND f.key = 'address'
-            WHERE e.parent = 0
+            SELECT coalesce(f.atom, e.atom) FROM json_each(NEW.recipients) e
+            LEFT JOIN json_each(CASE e.type WHEN 'object' THEN e.value ELSE '{}' END) f ON f.key = 'address'
             EXCEPT SELECT r.address FROM spoold_recipient r WHERE r.message_id = m.id
         )
         OR EXISTS (
             SELECT r.address FROM spoold_recipient r WHERE r.message_id = m.id
-            EXCEPT SELECT coalesce(f.atom, e.atom) FROM json_tree(NEW.recipients) e
-            LEFT JOIN json_tree(NEW.recipients) f ON e.type = 'object' AND f.parent = e.id AND f.key = 'address'
-            WHERE e.parent = 0
+            EXCEPT SELECT coalesce(f.atom, e.atom) FROM json_each(NEW.recipients) e
+            LEFT JOIN json_each(CASE e.type WHEN 'object' THEN e.value ELSE '{}' END) f ON f.key = 'address'
         )
         OR m.message_size <> length(CAST(NEW.content AS BLOB))
         OR EXISTS (
@@ -315,14 +315,13 @@ BEGIN
     INSERT INTO spoold_recipient (message_id, kind, address, address_type, state, priority, changed)
     SELECT
         m.id,
-        coalesce((SELECT f.atom FROM json_tree(NEW.recipients) f WHERE f.parent = e.id AND f.key = 'type' AND e.type = 'object'), 'to'),
-        CASE WHEN e.type = 'text' THEN e.atom ELSE (SELECT f.atom FROM json_tree(NEW.recipients) f WHERE f.parent = e.id AND f.key = 'address') END,
-        coalesce((SELECT f.atom FROM json_tree(NEW.recipients) f WHERE f.parent = e.id AND f.key = 'address_type' AND e.type = 'object'), 'SMTP'),
+        coalesce((SELECT f.atom FROM json_each(CASE e.type WHEN 'object' THEN e.value ELSE '{}' END) f WHERE f.key = 'type'), 'to'),
+        CASE WHEN e.type = 'text' THEN e.atom ELSE (SELECT f.atom FROM json_each(CASE e.type WHEN 'object' THEN e.value ELSE '{}' END) f WHERE f.key = 'address') END,
+        coalesce((SELECT f.atom FROM json_each(CASE e.type WHEN 'object' THEN e.value ELSE '{}' END) f WHERE f.key = 'address_type'), 'SMTP'),
         CASE WHEN NEW.hold THEN 'held' ELSE 'queued' END,
         m.priority,
         m.client_submit_time
-    FROM (SELECT * FROM spoold_message ORDER BY id DESC LIMIT 1) m, json_tree(NEW.recipients) e
-    WHERE e.parent = 0
+    FROM (SELECT * FROM spoold_message ORDER BY id DESC LIMIT 1) m, json_each(NEW.recipients) e
     ORDER BY e.id;
     INSERT INTO spoold_content (message_id, seq, data)
     SELECT m.id, n.seq, substr(CAST(NEW.content AS BLOB), 1 + 262144 * n.seq, 262144)
