@@ -1,5 +1,6 @@
 # make run    the spooler, from this tree
 # make test   every check; make lint, make pytest PYTEST_ARGS="-k abort": some of them
+# make interop  the tests against Debian's Postfix and smtp-sink (on Debian, as root)
 # make image  build the image and run it; make unit: the systemd unit in a systemd of its own (both on Debian, as root)
 # make lock   write the lock files anew (UPGRADE=1: with the newest versions)
 # make clean  remove what the others made
@@ -13,7 +14,7 @@ DEBIAN := build/debian.tar
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint pytest pytest-newest image unit lock clean
+.PHONY: run test lint pytest pytest-newest interop image unit lock clean
 .DELETE_ON_ERROR:
 
 run: $(READY)
@@ -50,6 +51,9 @@ image unit: $(READY) $(DEBIAN)
 
 $(DEBIAN): tools/debian_root.sh
 	@echo "== $@: a small Debian to build the image on, and to boot" && tools/debian_root.sh $@
+
+interop: $(READY)
+	@tools/interop.sh -q
 
 COMPILE = $(VENV)-lock/bin/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
