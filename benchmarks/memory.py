@@ -106,7 +106,9 @@ async def main() -> None:
         peak = resident(process.pid, "VmHWM")
         process.terminate()
         await process.wait()
-    print(f"{messages} messages of {megabytes} MB, all in flight: {together:.0f} MB resident, {peak:.0f} MB at the peak")
+    print(
+        f"{messages} messages of {megabytes} MB, all in flight: {together:.0f} MB resident, {peak:.0f} MB at the peak"
+    )
     print(f"{messages * megabytes / seconds:.0f} MB/s from there to the last acceptance")
     listening.close()
 
