@@ -71,7 +71,7 @@ async def test_a_spooler_killed_under_load_loses_nothing_and_doubles_only_what_w
         other.arguments = ["--relay", server.url]
         if spoolers == 2:
             await ending.enter_async_context(other)
-            other.send(signal.SIGSTOP)  # so that the victim gets to its point
+            await other.pause()  # so that the victim gets to its point
         async with SpoolerProcess(queue, server.url, program=(KILLED_DAEMON, point, str(POINTS[point]))) as victim:
             entry_ids = await asyncio.to_thread(_submit_all, queue)
             assert await victim.wait() == -signal.SIGKILL
@@ -128,7 +128,7 @@ async def test_a_spooler_that_was_stopped_for_longer_than_its_lease_gives_up_wha
             with Spool(queue) as spool:
                 entry_id = spool.submit(CONTENT % 1 + (b"x" * 75 + b"\n") * 400_000)
             await server.body_paused.wait()
-            stopped.send(signal.SIGSTOP)
+            await stopped.pause()
             async with SpoolerProcess(queue, config=text) as other:
                 await server.until(lambda: len(server.transactions) == 2)
                 server.body_gate.set()

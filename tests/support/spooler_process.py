@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -111,7 +113,22 @@ class SpoolerProcess:
     async def stop(self) -> int:
         if self.process is not None and self.process.returncode is None:
             self.send(signal.SIGTERM)
+            self.send(signal.SIGCONT)  # it may have been stopped
         return await self.wait()
+
+    async def pause(self) -> None:
+        """SIGSTOP, at a moment when it does not hold the queue's write lock."""
+        while True:
+            self.send(signal.SIGSTOP)
+            with contextlib.closing(sqlite3.connect(self.queue, isolation_level=None, timeout=0.1)) as connection:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                    connection.execute("ROLLBACK")
+                except sqlite3.OperationalError:
+                    self.send(signal.SIGCONT)
+                    await asyncio.sleep(0.01)  # let it end its transaction
+                else:
+                    return
 
 
 def _written(file: Path, text: str) -> str:
